@@ -1,0 +1,50 @@
+"""Few-shot segmentation benchmark whose numbers can be compared.
+
+Names are imported when first used, so that listing and help need no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fss_bench.backbone import create_backbone
+    from fss_bench.dataset import create_dataset
+    from fss_bench.evaluation import Compute, evaluate
+    from fss_bench.method import Method, create_method
+    from fss_bench.protocols import EvaluationProtocol
+    from fss_bench.results import ResultStore, Run
+    from fss_bench.setting import create_setting
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Compute": "evaluation",
+    "EvaluationProtocol": "protocols",
+    "Method": "method",
+    "ResultStore": "results",
+    "Run": "results",
+    "create_backbone": "backbone",
+    "create_dataset": "dataset",
+    "create_method": "method",
+    "create_setting": "setting",
+    "evaluate": "evaluation",
+}
+
+__all__ = [
+    "Compute",
+    "EvaluationProtocol",
+    "Method",
+    "ResultStore",
+    "Run",
+    "create_backbone",
+    "create_dataset",
+    "create_method",
+    "create_setting",
+    "evaluate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fss_bench' has no attribute {name!r}")
+    return getattr(import_module(f"fss_bench.{_HOMES[name]}"), name)

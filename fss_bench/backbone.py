@@ -1,0 +1,135 @@
+"""The backbone contract: images in [0, 1] to named feature levels. Owns normalisation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fss_bench.errors import FssBenchError, UnknownNameError
+from fss_bench.options import construct
+from fss_bench.registry import backbones
+
+Features = dict[str, Tensor]
+
+__all__ = ["Backbone", "Features", "Level", "WeightsInfo", "backbones", "create_backbone"]
+
+
+@dataclass(frozen=True)
+class Level:
+    """A named feature map: channels, and input pixels a cell in each direction."""
+
+    channels: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """Where weights came from: `none`, `imagenet`, `packaged` or a file's name, and a sha256."""
+
+    source: str
+    sha256: str | None
+
+
+class Backbone(nn.Module):
+    """A network that turns images into feature maps.
+
+    Attributes:
+        name: what the user called it.
+        levels: level name -> its channels and stride. `c2` has stride 4, `c3` 8, `c4` 16, `c5` 32, or
+            is the dilated stage of that name.
+        weights: where the weights came from.
+        fixed_size: the only input side it takes, or None.
+        frozen: whether it is never trained: no gradients, always in eval mode.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        name: str,
+        levels: Mapping[str, Level],
+        mean: Sequence[float],
+        std: Sequence[float],
+        weights: WeightsInfo,
+        fixed_size: int | None = None,
+        frozen: bool = True,
+    ) -> None:
+        super().__init__()
+        self.name, self.levels, self.weights = name, dict(levels), weights
+        self.fixed_size, self.frozen = fixed_size, frozen
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor, levels: Sequence[str] | None = None) -> Features:
+        """Feature maps of a batch.
+
+        Args:
+            images: [B, 3, H, W] RGB in [0, 1], not normalised.
+            levels: which levels; by default all. Deeper stages than needed are not run.
+
+        Returns:
+            level -> [B, C, h, w].
+
+        Raises:
+            FssBenchError: an unknown level, or an input side that the network does not take.
+        """
+        wanted = list(self.levels if levels is None else levels)
+        self.check_levels(wanted)
+        side = self.fixed_size
+        if side and tuple(images.shape[-2:]) != (side, side):
+            raise FssBenchError(
+                f"backbone {self.name} takes {side}x{side} images, got "
+                f"{images.shape[-1]}x{images.shape[-2]}: use --option input_size={side}"
+            )
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            return self.extract((images - self.mean) / self.std, wanted)
+
+    def extract(self, images: Tensor, levels: Sequence[str]) -> Features:
+        """Feature maps of normalised images; what a backbone implements."""
+        raise FssBenchError(f"backbone {type(self).__name__} must define extract(images, levels)")
+
+    def check_levels(self, levels: Sequence[str]) -> None:
+        """Raise UnknownNameError for a level that this backbone does not have."""
+        for level in levels:
+            if level not in self.levels:
+                raise UnknownNameError(f"level of backbone {self.name}", level, self.levels)
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Set training mode; a frozen backbone stays in eval mode."""
+        super().train(mode and not self.frozen)
+        return self
+
+    def freeze(self) -> None:
+        """Apply `frozen`: no gradients for its parameters and eval mode. Call when built."""
+        self.requires_grad_(not self.frozen)
+        self.train(not self.frozen)
+
+
+def create_backbone(name: str, weights: str | Path = "imagenet", **options: Any) -> Backbone:
+    """A registered backbone, or any other timm model by its timm name.
+
+    Args:
+        name: such as `"resnet50"`, or with timm's tag, `"resnet50.tv_in1k"`.
+        weights: `imagenet` (timm's own download), `packaged` (installed with this package, for
+            `tf_efficientnet_lite0`), `none` (random, seeded), or a checkpoint file.
+        **options: `seed` (of random weights), `output_stride` (dilated stages), `frozen`.
+
+    Raises:
+        UnknownNameError: neither registered nor known to timm, or an unknown option.
+        WeightsError: weights that cannot be had, read, or do not fit.
+    """
+    if name in backbones.names():
+        backbone: Backbone = construct(
+            backbones.get(name), f"backbone {name!r}", {"weights": str(weights)}, options
+        )
+        return backbone
+    from fss_bench.timm_backbone import TimmBackbone, timm_names
+
+    if name.partition(".")[0] not in timm_names():
+        raise UnknownNameError("backbone", name, [*backbones.names(), *timm_names()])
+    fixed = {"name": name, "weights": str(weights)}
+    return construct(TimmBackbone, f"backbone {name!r}", fixed, options)

@@ -1,0 +1,18 @@
+"""ResNet-101, 7x7 stem. He et al., CVPR 2016. `imagenet` is timm's a1h_in1k."""
+
+from fss_bench.backbone import backbones
+from fss_bench.timm_backbone import TimmBackbone
+
+
+@backbones.register("resnet101")
+class ResNet101(TimmBackbone):
+    """See `TimmBackbone` for the arguments."""
+
+    def __init__(
+        self,
+        weights: str = "imagenet",
+        seed: int = 0,
+        output_stride: int | None = None,
+        frozen: bool = True,
+    ) -> None:
+        super().__init__("resnet101", weights, seed, output_stride, frozen)

@@ -1,0 +1,473 @@
+"""The command line: bodies parse, call the library, print."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fss_bench.errors import FssBenchError, UnknownNameError, one_line
+from fss_bench.options import parse_options
+
+if TYPE_CHECKING:
+    from fss_bench.dataset import SegDataset
+    from fss_bench.leaderboard import Row
+    from fss_bench.results import Run
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Few-shot segmentation benchmark whose numbers can be compared.",
+)
+data = typer.Typer(no_args_is_help=True, help="Build an index, check a tree, draw episodes.")
+app.add_typer(data, name="data")
+
+Dataset = Annotated[str, typer.Option(help="A registered dataset; see `list datasets`.")]
+DataRoot = Annotated[Path | None, typer.Option(help="Its folder; `shapes` needs none.")]
+DatasetOption = Annotated[
+    list[str], typer.Option(help="Dataset option, key=value; repeatable.", show_default=False)
+]
+Fold = Annotated[str, typer.Option(help="Fold number, several with commas, or `all`.")]
+Ways = Annotated[int, typer.Option(help="Classes an episode (N).")]
+Shots = Annotated[str, typer.Option(help="Support images a class (K); `1,5` runs both.")]
+Seed = Annotated[int, typer.Option(help="Another seed, other episodes.")]
+Protocol = Annotated[str, typer.Option(help="A protocol; see `list protocols`.")]
+Episodes = Annotated[
+    int | None, typer.Option(help="Episodes a fold; by default the protocol's.", show_default=False)
+]
+Rule = Annotated[
+    list[str], typer.Option(help="Changed protocol rule, key=value; repeatable.", show_default=False)
+]
+SplitLists = Annotated[
+    Path | None, typer.Option(help="Folder of published lists, for protocols that read them.")
+]
+Output = Annotated[Path, typer.Option(help="Results folder.")]
+Plugin = Annotated[
+    list[Path], typer.Option(help="Python file that registers more; repeatable.", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+
+
+@app.command()
+def evaluate(
+    method: Annotated[str, typer.Argument(help="A registered method; see `list methods`.")],
+    dataset: Dataset = "shapes",
+    data_root: DataRoot = None,
+    dataset_option: DatasetOption = [],  # noqa: B006
+    fold: Fold = "all",
+    ways: Ways = 1,
+    shots: Shots = "1",
+    episodes: Episodes = None,
+    seed: Seed = 0,
+    protocol: Protocol = "standard",
+    rule: Rule = [],  # noqa: B006
+    split_lists: SplitLists = None,
+    backbone: Annotated[str, typer.Option(help="Registered, or any timm model.")] = "resnet50",
+    weights: Annotated[
+        str, typer.Option(help="imagenet, packaged, none, or a checkpoint file.")
+    ] = "imagenet",
+    option: Annotated[
+        list[str], typer.Option(help="Method option, key=value; repeatable.", show_default=False)
+    ] = [],  # noqa: B006
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
+    batch_size: Annotated[int, typer.Option(help="Episodes segmented together.")] = 1,
+    workers: Annotated[int, typer.Option(help="Processes that load images.")] = 2,
+    cache_gb: Annotated[
+        float | None,
+        typer.Option(help="Memory for kept features; by default a quarter of what is free."),
+    ] = None,
+    output: Output = Path("results"),
+    resume: Annotated[bool, typer.Option(help="Take up what is there, or start over.")] = True,
+    save_predictions: Annotated[bool, typer.Option(help="Keep a PNG an episode.")] = False,
+    plugin: Plugin = [],  # noqa: B006
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Draw episodes, segment, score: writes runs, prints a table, updates the leaderboard."""
+    _load_plugins(plugin)
+    _check_names(method=method, dataset=dataset, protocol=protocol)
+    rules = parse_options(rule)
+    method_options = parse_options(option)
+    shot_list = _numbers("--shots", shots)
+    source = _dataset(dataset, data_root, dataset_option)
+    folds = _folds(fold, source)
+
+    from fss_bench.backbone import create_backbone
+    from fss_bench.evaluation import Compute
+    from fss_bench.evaluation import evaluate as evaluate_method
+    from fss_bench.method import create_method
+    from fss_bench.report.progress import evaluation_progress
+    from fss_bench.results import ResultStore
+    from fss_bench.setting import create_setting
+
+    store = ResultStore(output)
+    store.check_writable()
+    drawing: dict[str, Any] = {
+        "ways": ways,
+        "episodes": episodes,
+        "seed": seed,
+        "rules": rules,
+        "split_lists": split_lists,
+    }
+    cells = [(k, f) for k in shot_list for f in folds]
+    for k, f in cells:  # every mistake in the setting shows before any work is done
+        setting = create_setting(source, protocol, fold=f, shots=k, **drawing)
+        if setting.skipped and not quiet:
+            names = ", ".join(source.class_names[c] for c in setting.skipped)
+            _note(f"fold {f}, {k}-shot leaves out classes with fewer than {k + 1} images: {names}")
+    module = create_method(method, create_backbone(backbone, weights), **method_options)
+    runs = []
+    for k, f in cells:
+        with evaluation_progress(f"fold {f} {k}-shot", quiet) as progress:
+            runs.append(
+                evaluate_method(
+                    module,
+                    source,
+                    protocol,
+                    fold=f,
+                    shots=k,
+                    **drawing,
+                    compute=Compute(device, precision, batch_size, workers, cache_gb),
+                    store=store,
+                    resume=resume,
+                    save_predictions=save_predictions,
+                    progress=progress,
+                )
+            )
+    _report(runs, output, as_json)
+
+
+@app.command("episodes")
+def write_episodes(
+    dataset: Dataset = "shapes",
+    data_root: DataRoot = None,
+    dataset_option: DatasetOption = [],  # noqa: B006
+    fold: Annotated[int, typer.Option(help="Fold number.")] = 0,
+    ways: Ways = 1,
+    shots: Annotated[int, typer.Option(help="Support images a class (K).")] = 1,
+    episodes: Episodes = None,
+    seed: Seed = 0,
+    protocol: Protocol = "standard",
+    rule: Rule = [],  # noqa: B006
+    split_lists: SplitLists = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="JSONL file.")] = None,
+    plugin: Plugin = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Write the episode list of a setting as JSONL and print its sha256.
+
+    Without --data-root, a published order is drawn over the whole of its published lists.
+    """
+    from fss_bench.episodes import episodes_sha256, to_jsonl
+    from fss_bench.published_orders import hsnet_digest
+    from fss_bench.results import write_text
+    from fss_bench.setting import create_setting, listed_episodes
+
+    _load_plugins(plugin)
+    _check_names(dataset=dataset, protocol=protocol)
+    rules = parse_options(rule)
+    if data_root is None and split_lists is not None:
+        specs = listed_episodes(
+            dataset, protocol, split_lists, fold=fold, shots=shots, episodes=episodes, rules=rules
+        )
+    else:
+        specs = create_setting(
+            _dataset(dataset, data_root, dataset_option),
+            protocol,
+            fold=fold,
+            ways=ways,
+            shots=shots,
+            episodes=episodes,
+            seed=seed,
+            rules=rules,
+            split_lists=split_lists,
+        ).specs
+    digests = {"episodes": len(specs), "sha256": episodes_sha256(specs)}
+    if protocol == "hsnet":
+        digests["published_sha256"] = hsnet_digest(specs)
+    if output is not None:
+        with _writing(output):
+            write_text(output, "".join(to_jsonl(specs)))
+    if as_json:
+        typer.echo(json.dumps({**digests, "file": None if output is None else str(output)}))
+        return
+    where = f"  {output}" if output else ""
+    typer.echo(f"{digests['sha256']}{where}")
+    if "published_sha256" in digests:
+        typer.echo(f"{digests['published_sha256']}  as published (class0 query s1,s2,...)")
+
+
+@app.command()
+def leaderboard(
+    results: Annotated[Path, typer.Option(help="Results folder.")] = Path("results"),
+    form: Annotated[str, typer.Option("--format", help="table or csv.")] = "table",
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write.")] = None,
+) -> None:
+    """Rank the runs of a results folder; rows that do not compare are never ranked together."""
+    from fss_bench.report.table import to_csv
+    from fss_bench.results import write_text
+
+    if form not in ("table", "csv"):
+        raise UnknownNameError("format", form, ("table", "csv"))
+    rows = _rows(results)
+    if not rows:
+        raise FssBenchError(f"no runs in {results}: run `fss-bench evaluate` first, or pass --results")
+    if output is not None:
+        with _writing(output):
+            write_text(output, to_csv(rows) if form == "csv" else _as_text(rows))
+        typer.echo(str(output))
+    elif form == "csv":
+        typer.echo(to_csv(rows), nl=False)
+    else:
+        _print_tables(rows)
+
+
+@app.command("list")
+def list_names(
+    what: Annotated[str, typer.Argument(help="methods, datasets, backbones or protocols.")],
+    plugin: Plugin = [],  # noqa: B006
+) -> None:
+    """List what is registered, plug-ins included, one line each."""
+    from fss_bench import registry
+    from fss_bench.protocols import SUMMARIES
+
+    _load_plugins(plugin)
+    kinds = {r.kind + "s": r for r in (registry.methods, registry.datasets, registry.backbones)}
+    if what == "protocols":
+        lines = [(name, summary, "built-in") for name, summary in SUMMARIES.items()]
+    elif what in kinds:
+        lines = [(e.name, e.summary, e.origin) for e in kinds[what].entries()]
+    else:
+        raise UnknownNameError("kind of thing to list", what, [*kinds, "protocols"])
+    width = max(len(name) for name, _, _ in lines)
+    for name, summary, origin in lines:
+        plug = "" if origin == "built-in" else f" [{origin}]"
+        typer.echo(f"{name:{width}}  {summary}{plug}")
+    if what == "backbones":
+        typer.echo("Any other timm model works by its timm name.")
+
+
+@data.command("index")
+def data_index(
+    dataset: Dataset = "shapes",
+    data_root: DataRoot = None,
+    dataset_option: DatasetOption = [],  # noqa: B006
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Do not use the cached one.")] = False,
+    plugin: Plugin = [],  # noqa: B006
+) -> None:
+    """Build the index (cached, and rebuilt when the tree changes) and print a summary."""
+    _load_plugins(plugin)
+    _check_names(dataset=dataset)
+    source = _dataset(dataset, data_root, dataset_option)
+    index = source.build_index(rebuild)
+    source.__dict__["index"] = index
+    typer.echo(f"{source.identity}: fingerprint {index.fingerprint}")
+    for split in ("train", "test"):
+        pools = index.pools(split, source.class_names, 2048)
+        typer.echo(
+            f"{split}: {len(index.images(split))} images, {sum(map(len, pools.values()))} pairs of image "
+            f"and class with at least 2048 px, {min(map(len, pools.values()))} to "
+            f"{max(map(len, pools.values()))} a class"
+        )
+    if index.file:
+        typer.echo(f"cached in {index.file}")
+
+
+@data.command("verify")
+def data_verify(
+    dataset: Dataset = "shapes",
+    data_root: DataRoot = None,
+    dataset_option: DatasetOption = [],  # noqa: B006
+    plugin: Plugin = [],  # noqa: B006
+    quiet: Quiet = False,
+) -> None:
+    """Check every image and mask; lists all problems, and exits with 2 if there are any."""
+    from fss_bench.report.progress import counting_progress
+    from fss_bench.verification import verify
+
+    _load_plugins(plugin)
+    _check_names(dataset=dataset)
+    source = _dataset(dataset, data_root, dataset_option)
+    with counting_progress("verifying", quiet) as progress:
+        problems = list(verify(source, progress))
+    for problem in problems:
+        typer.echo(f"{problem.split} {problem.image}: {problem.text}")
+    if problems:
+        raise FssBenchError(f"{len(problems)} problems in {data_root or dataset}: mend them as listed")
+    typer.echo(f"{data_root or dataset}: no problems")
+
+
+@data.command("show")
+def data_show(
+    dataset: Dataset = "shapes",
+    data_root: DataRoot = None,
+    dataset_option: DatasetOption = [],  # noqa: B006
+    fold: Fold = "all",
+    ways: Ways = 1,
+    shots: Annotated[int, typer.Option(help="Support images a class (K).")] = 1,
+    episodes: Annotated[int, typer.Option(help="Episodes to draw, over all folds.")] = 8,
+    columns: Annotated[int, typer.Option(help="Episodes side by side.")] = 2,
+    seed: Seed = 0,
+    protocol: Protocol = "standard",
+    rule: Rule = [],  # noqa: B006
+    split_lists: SplitLists = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="PNG file.")] = Path(
+        "episodes.png"
+    ),
+    plugin: Plugin = [],  # noqa: B006
+) -> None:
+    """Draw episodes with their masks into a PNG sheet."""
+    from fss_bench.report.sheet import episode_sheet
+    from fss_bench.setting import create_setting
+
+    _load_plugins(plugin)
+    _check_names(dataset=dataset, protocol=protocol)
+    source = _dataset(dataset, data_root, dataset_option)
+    folds = _folds(fold, source)
+    each = -(-episodes // len(folds))
+    specs = [
+        spec
+        for f in folds
+        for spec in create_setting(
+            source,
+            protocol,
+            fold=f,
+            ways=ways,
+            shots=shots,
+            episodes=each,
+            seed=seed,
+            rules=parse_options(rule),
+            split_lists=split_lists,
+        ).specs
+    ]
+    sheet = episode_sheet(source, specs[:episodes], columns)
+    with _writing(output):
+        sheet.save(output, format="PNG")
+    typer.echo(str(output))
+
+
+def main() -> None:
+    """Entry point: a mistake is one line and status 2, an interruption status 130."""
+    try:
+        app()
+    except FssBenchError as error:
+        _fail(str(error), 2)
+    except KeyboardInterrupt:
+        _fail("interrupted: the same command goes on from here", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise SystemExit(1) from None
+
+
+def _fail(text: str, status: int) -> None:
+    print(f"error: {' '.join(text.split())}" if status == 2 else text, file=sys.stderr)
+    raise SystemExit(status)
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
+
+
+def _load_plugins(files: list[Path]) -> None:
+    from fss_bench.registry import load_plugin_file
+
+    for file in files:
+        load_plugin_file(file)
+
+
+def _check_names(
+    method: str | None = None, dataset: str | None = None, protocol: str | None = None
+) -> None:
+    """Complain about a mistyped name before anything heavy is imported."""
+    from fss_bench.protocols import get_protocol
+    from fss_bench.registry import datasets, methods
+
+    for registry, name in ((methods, method), (datasets, dataset)):
+        if name is not None and name not in registry.names():
+            raise UnknownNameError(registry.kind, name, registry.names())
+    if protocol is not None:
+        get_protocol(protocol)
+
+
+def _dataset(name: str, root: Path | None, options: list[str]) -> "SegDataset":
+    from fss_bench.dataset import create_dataset
+
+    return create_dataset(name, root, **parse_options(options))
+
+
+def _numbers(flag: str, text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise FssBenchError(f"{flag} {text!r}: write a whole number, or several with commas") from None
+
+
+def _folds(text: str, dataset: "SegDataset") -> list[int]:
+    folds = list(range(len(dataset.folds))) if text == "all" else _numbers("--fold", text)
+    for fold in folds:
+        dataset.novel_classes(fold)
+    return folds
+
+
+def _rows(results: Path) -> "list[Row]":
+    from fss_bench.leaderboard import build_rows
+    from fss_bench.results import ResultStore
+
+    return build_rows(ResultStore(results).runs())
+
+
+def _report(runs: "list[Run]", output: Path, as_json: bool) -> None:
+    from fss_bench.report.table import to_csv
+    from fss_bench.results import write_text
+
+    rows = _rows(output)
+    board = output / "leaderboard.csv"
+    with _writing(board):
+        write_text(board, to_csv(rows))
+    if as_json:
+        shown = [{**run.to_json(), "path": str(run.path)} for run in runs]
+        typer.echo(json.dumps({"runs": shown, "leaderboard": str(board)}))
+        return
+    mine = {run.record["run_id"] for run in runs}
+    groups = {r.group for r in rows if any(f.record["run_id"] in mine for f in r.folds.values())}
+    _print_tables([row for row in rows if row.group in groups])
+    for run in runs:
+        typer.echo(str(run.path))
+    typer.echo(str(board))
+
+
+def _print_tables(rows: "list[Row]") -> None:
+    from rich.console import Console
+
+    from fss_bench.report.table import leaderboard_tables
+
+    console = Console()
+    for table in leaderboard_tables(rows):
+        console.print(table)
+
+
+def _as_text(rows: "list[Row]") -> str:
+    from io import StringIO
+
+    from rich.console import Console
+
+    from fss_bench.report.table import leaderboard_tables
+
+    buffer = StringIO()
+    console = Console(file=buffer, width=80)
+    for table in leaderboard_tables(rows):
+        console.print(table)
+    return buffer.getvalue()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise FssBenchError(f"cannot write {path} ({one_line(error)}): choose another place") from error

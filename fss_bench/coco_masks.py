@@ -1,0 +1,241 @@
+"""Semantic masks from COCO-format annotations, through pycocotools.
+
+Instances are painted in one of three ways where they overlap, and crowd regions are treated in one
+of three ways; both rules are protocol rules (`coco_overlap`, `coco_crowd`).
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as rle_tools
+
+from fss_bench.errors import DatasetError, one_line
+from fss_bench.index import IGNORE_ROW, ImageCounts, Index
+
+Overlap = Literal["later", "smaller", "both"]
+Crowd = Literal["ignore", "include", "background"]
+OVERLAPS: tuple[Overlap, ...] = ("later", "smaller", "both")
+CROWDS: tuple[Crowd, ...] = ("ignore", "include", "background")
+
+
+@dataclass(frozen=True)
+class CocoAnnotations:
+    """One annotation file.
+
+    Attributes:
+        class_names: class id -> name; ids are 1, 2, … in the order of the file's categories.
+        images: COCO image id -> its `images` object.
+        instances: COCO image id -> its annotations, in file order.
+        class_ids: raw category id -> class id.
+    """
+
+    class_names: dict[int, str]
+    images: dict[int, dict[str, Any]]
+    instances: Mapping[int, Sequence[dict[str, Any]]]
+    class_ids: dict[int, int]
+
+
+def read_annotations(file: Path) -> CocoAnnotations:
+    """Read a COCO-format instance file.
+
+    Raises:
+        DatasetError: not JSON, or a part is missing or of another form.
+    """
+    try:
+        data = json.loads(file.read_bytes())
+        order = [category["id"] for category in data["categories"]]
+        names = {i: str(c["name"]) for i, c in enumerate(data["categories"], start=1)}
+        images = {image["id"]: image for image in data["images"]}
+        checked = [(str(i["file_name"]), int(i["height"]), int(i["width"])) for i in images.values()]
+        instances: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        for annotation in data["annotations"]:
+            instances[annotation["image_id"]].append(annotation)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DatasetError(
+            f"{file} is not a COCO annotation file ({one_line(error)}): it must be JSON with "
+            "images (id, file_name, height, width), annotations and categories"
+        ) from error
+    for name, _, _ in checked:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise DatasetError(f"{file}: file_name {name!r} leads out of the image folder: mend it")
+    return CocoAnnotations(names, images, instances, {c: i for i, c in enumerate(order, start=1)})
+
+
+class CocoReader:
+    """Images and masks of one annotation file, which is read when first needed.
+
+    Args:
+        file: the annotation file.
+        folder: where its images are.
+        overlap: rule for pixels of several instances.
+        crowd: rule for crowd regions.
+        name_of: makes an image's id from its `images` object.
+
+    Raises:
+        DatasetError: an unknown rule.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        folder: Path,
+        overlap: Overlap,
+        crowd: Crowd,
+        name_of: Callable[[Mapping[str, Any]], str],
+    ) -> None:
+        check_choice("overlap", overlap, OVERLAPS)
+        check_choice("crowd", crowd, CROWDS)
+        self.file, self.folder, self.overlap, self.crowd = file, folder, overlap, crowd
+        self._name_of = name_of
+
+    @cached_property
+    def annotations(self) -> CocoAnnotations:
+        """The parsed file."""
+        return read_annotations(self.file)
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {self._name_of(info): i for i, info in self.annotations.images.items()}
+
+    def images(self) -> list[str]:
+        """Image ids in file order."""
+        return list(self._ids)
+
+    def file_of(self, image: str) -> Path:
+        """Where an image is."""
+        return self.folder / self.annotations.images[self._ids[image]]["file_name"]
+
+    def counts(self, image: str) -> ImageCounts:
+        """Pixels and run-length codes of one image's classes."""
+        return _image_counts(
+            *class_masks(self.annotations, self._ids[image], self.overlap, self.crowd)
+        )
+
+    def __contains__(self, image: str) -> bool:
+        return image in self._ids
+
+    def facts(self) -> dict[str, int]:
+        """Numbers of images and annotations."""
+        total = sum(len(found) for found in self.annotations.instances.values())
+        return {"images": len(self.annotations.images), "annotations": total}
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise DatasetError if an option has none of its values."""
+    if value not in choices:
+        raise DatasetError(f"dataset option {name}={value!r}: it must be one of {', '.join(choices)}")
+
+
+def indexed_mask(index: Index, image: str, class_id: int) -> NDArray[np.uint8]:
+    """Mask of one class from the codes in the index: 1 on it, 0 off it, 255 ignore."""
+    mask = _indexed(index, image, class_id).astype(np.uint8)
+    mask[_indexed(index, image, IGNORE_ROW)] = 255
+    return mask
+
+
+def indexed_labels(index: Index, image: str, classes: Iterable[int]) -> NDArray[np.int16]:
+    """Label map from the codes in the index: class ids, 0 background, -1 ignore."""
+    height, width = index.sizes[image]
+    labels = np.zeros((height, width), dtype=np.int16)
+    for class_id in (*classes, IGNORE_ROW):
+        labels[_indexed(index, image, class_id)] = class_id
+    return labels
+
+
+def _indexed(index: Index, image: str, class_id: int) -> NDArray[np.bool_]:
+    height, width = index.sizes[image]
+    code = index.rles.get((image, class_id))
+    if code is None:
+        return np.zeros((height, width), dtype=bool)
+    return np.asarray(rle_tools.decode({"size": [height, width], "counts": code}), dtype=bool)
+
+
+def class_masks(
+    annotations: CocoAnnotations, image_id: int, overlap: Overlap, crowd: Crowd
+) -> tuple[int, int, dict[int, NDArray[np.bool_]]]:
+    """Height, width and one mask a class [H, W] of an image; ignored pixels under `IGNORE_ROW`.
+
+    Raises:
+        DatasetError: an annotation that is malformed or of an unknown category.
+    """
+    info = annotations.images[image_id]
+    height, width = int(info["height"]), int(info["width"])
+    instances, crowds = [], []
+    for annotation in annotations.instances.get(image_id, ()):
+        class_id = annotations.class_ids.get(annotation.get("category_id", -1))
+        if class_id is None:
+            raise DatasetError(
+                f"annotation {annotation.get('id')} of image {image_id} has category id "
+                f"{annotation.get('category_id')}, which the file's categories do not list: mend it"
+            )
+        found = (class_id, _decode(annotation, height, width))
+        is_crowd = bool(annotation.get("iscrowd", 0))
+        (crowds if is_crowd and crowd != "include" else instances).append(found)
+    masks = _paint(instances, (height, width), overlap)
+    if crowd == "ignore" and crowds:
+        covered = np.zeros((height, width), dtype=bool)
+        for mask in masks.values():
+            covered |= mask
+        region = np.logical_or.reduce([mask for _, mask in crowds]) & ~covered
+        if region.any():
+            masks[IGNORE_ROW] = region
+    return height, width, masks
+
+
+def _image_counts(
+    height: int, width: int, masks: Mapping[int, NDArray[np.bool_]]
+) -> ImageCounts:
+    pixels = {class_id: int(mask.sum()) for class_id, mask in masks.items()}
+    covered = np.zeros((height, width), dtype=bool)
+    for mask in masks.values():
+        covered |= mask
+    pixels[0] = int(height * width - covered.sum())
+    rles = {
+        class_id: rle_tools.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
+        for class_id, mask in masks.items()
+    }
+    return ImageCounts(height, width, pixels, rles)
+
+
+def _paint(
+    instances: Sequence[tuple[int, NDArray[np.bool_]]], shape: tuple[int, int], overlap: Overlap
+) -> dict[int, NDArray[np.bool_]]:
+    if overlap == "smaller":
+        instances = sorted(instances, key=lambda found: -int(found[1].sum()))
+    masks: dict[int, NDArray[np.bool_]] = {}
+    for class_id, mask in instances:
+        if overlap != "both":
+            for other in masks:
+                masks[other] = masks[other] & ~mask
+        masks[class_id] = masks.get(class_id, np.zeros(shape, dtype=bool)) | mask
+    return {class_id: mask for class_id, mask in masks.items() if mask.any()}
+
+
+def _decode(annotation: Mapping[str, Any], height: int, width: int) -> NDArray[np.bool_]:
+    segmentation = annotation.get("segmentation")
+    try:
+        if isinstance(segmentation, list):
+            code = rle_tools.merge(rle_tools.frPyObjects(segmentation, height, width))
+        elif isinstance(segmentation, dict) and isinstance(segmentation["counts"], list):
+            code = rle_tools.frPyObjects(segmentation, height, width)
+        else:
+            code = segmentation
+        mask = np.asarray(rle_tools.decode(code), dtype=bool)
+    except Exception as error:
+        raise DatasetError(
+            f"annotation {annotation.get('id')} of image {annotation.get('image_id')} has a "
+            f"segmentation that cannot be decoded ({one_line(error)}): mend or remove it"
+        ) from error
+    if mask.shape != (height, width):
+        raise DatasetError(
+            f"annotation {annotation.get('id')} of image {annotation.get('image_id')} is "
+            f"{mask.shape[1]}x{mask.shape[0]}, its image {width}x{height}: mend or remove it"
+        )
+    return mask

@@ -1,0 +1,100 @@
+"""FSS-1000: a thousand classes of ten images, one object class an image; novel are the test classes.
+
+Li et al., CVPR 2020, https://arxiv.org/abs/1907.12347.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fss_bench.dataset import SegDataset, Split, datasets
+from fss_bench.errors import DatasetError, shorten
+from fss_bench.images import read_binary_mask, read_image
+
+OFFICIAL_SPLIT_SHA256 = ""
+"""Sha256 over the sorted names of the official 520 training and 240 test classes."""
+
+
+@datasets.register("fss1000")
+class Fss1000(SegDataset):
+    """`<class>/<i>.jpg` with a mask `<class>/<i>.png` beside each; brightness >= 128 is the object.
+
+    One fold: the classes of `test.txt` are novel, those of `trn.txt` are base. All images count: the
+    protocol's smallest object is 1 pixel here.
+
+    Args:
+        root: the folder of the classes.
+        splits: folder with `trn.txt` and `test.txt`, a class name a line; by default `<root>/splits`.
+
+    Raises:
+        DatasetError: a list is missing, or names a class that has no folder.
+    """
+
+    name = "fss1000"
+
+    def __init__(self, root: Path, splits: Path | str | None = None) -> None:
+        self.root = root
+        self.splits = Path(splits) if splits else root / "splits"
+        train, test = _read_list(self.splits / "trn.txt"), _read_list(self.splits / "test.txt")
+        names = sorted(p.name for p in root.iterdir() if p.is_dir() and any(p.glob("*.png")))
+        absent = sorted({*train, *test} - set(names))
+        if absent:
+            raise DatasetError(
+                f"{root} has no folder with masks for {len(absent)} listed classes "
+                f"({shorten(absent)}): fetch them, or pass --dataset-option splits=DIR"
+            )
+        self.class_names = dict(enumerate(names, start=1))
+        self._ids = {name: class_id for class_id, name in self.class_names.items()}
+        self._by_split = {"train": train, "test": test}
+        self.folds = [sorted(self._ids[name] for name in test)]
+
+    def list_images(self, split: Split) -> Sequence[str]:
+        return [
+            f"{name}/{file.stem}"
+            for name in self._by_split[split]
+            for file in sorted((self.root / name).glob("*.png"), key=_number)
+        ]
+
+    def files_of(self, image: str) -> Sequence[Path]:
+        return self.root / f"{image}.jpg", self.root / f"{image}.png"
+
+    def load_image(self, image: str) -> NDArray[np.uint8]:
+        return read_image(self.files_of(image)[0])
+
+    def load_labels(self, image: str) -> NDArray[np.int16]:
+        mask = read_binary_mask(self.files_of(image)[1])
+        return np.where(mask, self._ids[image.split("/")[0]], 0).astype(np.int16)
+
+    def source_files(self) -> Sequence[Path]:
+        names = sorted({name for found in self._by_split.values() for name in found})
+        lists = [self.splits / "trn.txt", self.splits / "test.txt"]
+        return [*lists, *(f for name in names for f in sorted((self.root / name).glob("*.png")))]
+
+    @property
+    def rules(self) -> dict[str, Any]:
+        """Every image of FSS-1000 is used, however small its object."""
+        return {"min_pixels": 1}
+
+    @property
+    def is_official(self) -> bool:
+        lines = [f"{s} {name}" for s, found in self._by_split.items() for name in sorted(found)]
+        digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        counts = {len(self.images("train")): 5200, len(self.images("test")): 2400}
+        return digest == OFFICIAL_SPLIT_SHA256 and all(a == b for a, b in counts.items())
+
+
+def _read_list(file: Path) -> list[str]:
+    if not file.is_file():
+        raise DatasetError(
+            f"{file} is missing: put the official class lists (trn.txt, test.txt) there or pass "
+            "--dataset-option splits=DIR"
+        )
+    return file.read_text(encoding="utf-8").split()
+
+
+def _number(file: Path) -> tuple[int, str]:
+    return (int(file.stem), "") if file.stem.isdigit() else (1 << 30, file.stem)

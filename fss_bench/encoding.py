@@ -1,0 +1,89 @@
+"""What is kept of an image between episodes, and how episodes are put together from it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fss_bench.episodes import EpisodeSpec
+from fss_bench.loading import to_float
+from fss_bench.method import splits
+
+CUDA_BATCH = 16
+
+
+class ImageStore:
+    """Encoded images of a method, or the pixels of a method that cannot be split.
+
+    On a CPU every image is encoded on its own: the bits of a feature must not depend on which images
+    happen to be encoded together, and larger batches are not faster there.
+
+    Args:
+        method: on its device, in eval mode.
+        device: where it is.
+    """
+
+    def __init__(self, method: nn.Module, device: torch.device) -> None:
+        self.method, self.device = method, device
+        self._split = splits(method)
+        self._batch = CUDA_BATCH if device.type == "cuda" and self._split else 1
+        self._held: dict[str, Any] = {}
+
+    def add(self, images: Mapping[str, Tensor]) -> None:
+        """Encode and keep images, [3, S, S] uint8 each."""
+        names = list(images)
+        for start in range(0, len(names), self._batch):
+            chunk = names[start : start + self._batch]
+            pixels = torch.stack([images[name] for name in chunk]).to(self.device)
+            if not self._split:
+                self._held[chunk[0]] = pixels[0]
+                continue
+            maps = self._encode(to_float(pixels))
+            for i, name in enumerate(chunk):
+                self._held[name] = {level: features[i].clone() for level, features in maps.items()}
+
+    def forget(self, images: Sequence[str]) -> None:
+        """Drop images."""
+        for image in images:
+            del self._held[image]
+
+    def bytes_per_image(self, size: int) -> int:
+        """Memory that one kept image takes, for an input square of this side."""
+        pixels = torch.zeros(1, 3, size, size, device=self.device)
+        if not self._split:
+            return pixels.numel()
+        return sum(maps.numel() * maps.element_size() for maps in self._encode(pixels).values())
+
+    def logits(self, specs: Sequence[EpisodeSpec], support_masks: Tensor) -> Tensor:
+        """Logits [B, 1 + N, h, w] of episodes whose images are kept.
+
+        Args:
+            specs: B episodes of equal ways and shots.
+            support_masks: [B, N, K, S, S] uint8.
+        """
+        masks = support_masks.to(self.device)
+        supports = [image for spec in specs for way in spec.supports for image in way]
+        queries = [spec.query for spec in specs]
+        shape = masks.shape[:3]
+        output: Tensor
+        if not self._split:
+            pixels = to_float(torch.stack([self._held[image] for image in supports]))
+            query = to_float(torch.stack([self._held[image] for image in queries]))
+            output = self.method(pixels.unflatten(0, shape), masks, query)
+        else:
+            support = {k: v.unflatten(0, shape) for k, v in self._stack(supports).items()}
+            output = self._segment(support, masks, self._stack(queries))
+        return output
+
+    def _stack(self, images: Sequence[str]) -> dict[str, Tensor]:
+        levels = self._held[images[0]]
+        return {level: torch.stack([self._held[i][level] for i in images]) for level in levels}
+
+    @property
+    def _encode(self) -> Any:
+        return self.method.encode
+
+    @property
+    def _segment(self) -> Any:
+        return self.method.segment

@@ -1,0 +1,46 @@
+"""Mistakes the user can mend. The command line prints them as one line and exits with status 2."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class FssBenchError(Exception):
+    """What was wrong, the value, and the cure, in one line."""
+
+
+class UnknownNameError(FssBenchError):
+    """A name that is not registered."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = get_close_matches(name, names, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+        super().__init__(f"unknown {kind} {name!r}: {hint}")
+
+
+class DatasetError(FssBenchError):
+    """A dataset folder, image, mask or list that cannot be used as it is."""
+
+
+class EpisodeError(FssBenchError):
+    """A setting from which no episodes can be drawn."""
+
+
+class WeightsError(FssBenchError):
+    """A weights file that cannot be read or does not fit the network."""
+
+
+class ResultsError(FssBenchError):
+    """A results folder or run that cannot be read or written."""
+
+
+def shorten(items: Iterable[object], limit: int = 3) -> str:
+    """List the first few items and how many more there are: ``a, b, c and 7 more``."""
+    texts = [str(item) for item in items]
+    more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
+    return ", ".join(texts[:limit]) + more
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's type and text without line breaks."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,0 +1,80 @@
+"""Reading photographs and label maps, with errors that name the file."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fss_bench.errors import DatasetError, one_line
+
+IGNORE = 255
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """A photograph as [H, W, 3] uint8 RGB. EXIF rotation is not applied: masks are not rotated.
+
+    Raises:
+        DatasetError: missing, truncated or not an image.
+    """
+    return np.asarray(_open(path, "image").convert("RGB"), dtype=np.uint8)
+
+
+def read_label_map(path: Path) -> NDArray[np.uint8]:
+    """A label map as [H, W] uint8 from a palette PNG or a plain greyscale PNG.
+
+    Raises:
+        DatasetError: missing, truncated, or a colour picture, whose ids cannot be known.
+    """
+    picture = _open(path, "mask")
+    if picture.mode not in ("P", "L"):
+        raise DatasetError(
+            f"mask {path} has mode {picture.mode}: save it as an 8-bit palette (P) or greyscale (L) "
+            "PNG whose values are class ids"
+        )
+    return np.asarray(picture, dtype=np.uint8)
+
+
+def read_binary_mask(path: Path) -> NDArray[np.bool_]:
+    """An anti-aliased black-and-white mask as [H, W] bool: brightness 128 and above is foreground.
+
+    Raises:
+        DatasetError: missing or truncated.
+    """
+    return np.asarray(_open(path, "mask").convert("L")) >= 128
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width from the header.
+
+    Raises:
+        DatasetError: missing or not an image.
+    """
+    try:
+        with Image.open(path) as picture:
+            return picture.height, picture.width
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _unreadable(path, "image", error) from error
+
+
+def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Write [H, W] or [H, W, 3] uint8 as PNG."""
+    Image.fromarray(pixels).save(path, format="PNG")
+
+
+def _open(path: Path, what: str) -> Image.Image:
+    if not path.is_file():
+        raise DatasetError(f"{what} {path} is missing: restore it, or take it out of the image list")
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return picture
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise _unreadable(path, what, error) from error
+
+
+def _unreadable(path: Path, what: str, error: Exception) -> DatasetError:
+    return DatasetError(
+        f"{what} {path} cannot be read ({one_line(error)}): fetch it again, or take it out of the "
+        "image list"
+    )

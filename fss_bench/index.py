@@ -1,0 +1,247 @@
+"""The index: which image holds how many pixels of which class.
+
+Built once, in parallel, and cached as Parquet under the user's cache folder, keyed by a fingerprint
+of the tree and the format version. Two processes that want the same index build it once.
+"""
+
+import hashlib
+import multiprocessing
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fss_bench.errors import DatasetError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT_VERSION = 1
+IGNORE_ROW = -1
+"""Class id of the row that counts ignored pixels; 0 is the row of the background."""
+PARALLEL_FROM = 2000
+"""Smaller trees are indexed in this process: starting others would take longer."""
+COLUMNS = ("split", "image", "height", "width", "class_id", "pixels")
+
+
+@dataclass(frozen=True)
+class ImageCounts:
+    """What the index keeps of one image.
+
+    Attributes:
+        height, width: of the mask.
+        pixels: class id -> pixels; 0 background, `IGNORE_ROW` ignored.
+        rles: class id -> compressed run-length code of its mask, where the dataset keeps them.
+    """
+
+    height: int
+    width: int
+    pixels: dict[int, int]
+    rles: dict[int, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class IndexSource:
+    """What an index is made from.
+
+    Attributes:
+        key: dataset and options that change its masks.
+        files: files whose change makes the index stale.
+        images: lists the (split, image) pairs; called only to build.
+        count: counts one image; called only to build, perhaps in another process.
+        facts: numbers about the source to keep with the index; called only to build.
+    """
+
+    key: str
+    files: Sequence[Path]
+    images: Callable[[], Sequence[tuple[str, str]]]
+    count: Callable[[str], ImageCounts]
+    facts: Callable[[], dict[str, Any]]
+
+    def stamp(self) -> str:
+        """Hex sha256 over the key and every file's path, size and time of change."""
+        digest = hashlib.sha256(f"{FORMAT_VERSION}\n{self.key}\n".encode())
+        for file in self.files:
+            try:
+                status = file.stat()
+            except OSError as error:
+                raise DatasetError(f"{file} is missing: restore it") from error
+            digest.update(f"{file.resolve()} {status.st_size} {status.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
+
+class Index:
+    """Pixel counts of every image.
+
+    Args:
+        table: columns `split, image, height, width, class_id, pixels` and perhaps `rle`; one row an
+            (image, class), one for the background (0), one for ignored pixels (`IGNORE_ROW`).
+        file: where it is cached, or None.
+    """
+
+    def __init__(self, table: "pd.DataFrame", file: Path | None = None) -> None:
+        self.table, self.file = table, file
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex sha256 of the counts: equal trees have equal fingerprints on every machine."""
+        return str(self.table.attrs.get("fingerprint") or _fingerprint(self.table))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Numbers about the source, as `IndexSource.facts` gave them."""
+        return dict(self.table.attrs.get("facts", {}))
+
+    def images(self, split: str) -> list[str]:
+        """A split's images in the order of the source."""
+        return list(dict.fromkeys(self.table.loc[self.table["split"] == split, "image"]))
+
+    def pools(
+        self,
+        split: str,
+        classes: Iterable[int],
+        min_pixels: int,
+        without: Iterable[int] = (),
+    ) -> dict[int, list[str]]:
+        """Qualifying images of each class, sorted.
+
+        Args:
+            split: `"train"` or `"test"`.
+            classes: class ids to list.
+            min_pixels: an image qualifies if the class covers this many pixels in it.
+            without: images with any pixel of these classes are left out.
+        """
+        rows = self.table[(self.table["split"] == split) & (self.table["pixels"] > 0)]
+        dropped = set(rows.loc[rows["class_id"].isin(list(without)), "image"])
+        rows = rows[(rows["pixels"] >= min_pixels) & ~rows["image"].isin(list(dropped))]
+        found = {int(str(c)): sorted(g) for c, g in rows.groupby("class_id")["image"]}
+        return {c: found.get(c, []) for c in classes}
+
+    @cached_property
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Image -> height and width of its mask."""
+        rows = self.table.drop_duplicates("image")
+        sizes = zip(rows["height"].tolist(), rows["width"].tolist(), strict=True)
+        return dict(zip(rows["image"], sizes, strict=True))
+
+    @cached_property
+    def rles(self) -> dict[tuple[str, int], bytes]:
+        """(image, class id) -> run-length code of the mask, read when first asked for."""
+        import pandas as pd
+
+        table = self.table if "rle" in self.table or not self.file else pd.read_parquet(self.file)
+        if "rle" not in table:
+            return {}
+        keys = zip(table["image"].tolist(), table["class_id"].tolist(), strict=True)
+        return {key: code for key, code in zip(keys, table["rle"], strict=True) if code}
+
+
+def label_counts(labels: NDArray[np.integer[Any]]) -> dict[int, int]:
+    """Pixels by value of a label map, with 255 in an 8-bit map counted as `IGNORE_ROW`."""
+    if labels.dtype == np.uint8:
+        counts = np.bincount(labels.ravel(), minlength=256)
+        found = {int(v): int(counts[v]) for v in np.flatnonzero(counts)}
+        if 255 in found:
+            found[IGNORE_ROW] = found.pop(255)
+        return found
+    values, sizes = np.unique(labels, return_counts=True)
+    return {int(v): int(n) for v, n in zip(values, sizes, strict=True)}
+
+
+def cache_folder() -> Path:
+    """Where indexes are kept: `$FSS_BENCH_CACHE`, or the platform's cache folder for this user."""
+    from platformdirs import user_cache_path
+
+    return Path(os.environ.get("FSS_BENCH_CACHE") or user_cache_path("fss_bench"))
+
+
+def cached_index(source: IndexSource, rebuild: bool = False) -> Index:
+    """The index of a tree: read from the cache, or built under a lock and cached.
+
+    A cache folder that cannot be written costs a warning and a rebuild next time, not the run.
+    """
+    import pandas as pd
+    from filelock import FileLock
+
+    file = cache_folder() / "index" / f"{source.stamp()[:32]}.parquet"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file.with_suffix(".lock"))
+        lock.acquire()
+    except OSError as error:
+        warnings.warn(f"index not cached: cannot write {file.parent} ({error})", stacklevel=2)
+        return Index(build_table(source))
+    try:
+        if rebuild or not file.is_file():
+            temporary = file.with_suffix(f".{os.getpid()}.tmp")
+            build_table(source).to_parquet(temporary, index=False)
+            temporary.replace(file)
+        return Index(pd.read_parquet(file, columns=list(COLUMNS)), file)
+    finally:
+        lock.release()
+
+
+def build_table(source: IndexSource) -> "pd.DataFrame":
+    """Count the pixels of every image, in parallel when there are many, with a progress bar."""
+    import pandas as pd
+
+    pairs = source.images()
+    rows: list[tuple[Any, ...]] = []
+    for (split, image), found in zip(pairs, _counted(source, [i for _, i in pairs]), strict=True):
+        for class_id, pixels in sorted(found.pixels.items()):
+            rle = found.rles.get(class_id, b"")
+            rows.append((split, image, found.height, found.width, class_id, pixels, rle))
+    table = pd.DataFrame(rows, columns=[*COLUMNS, "rle"])
+    if not table["rle"].astype(bool).any():
+        table = table.drop(columns="rle")
+    table = table.astype({"split": "str", "image": "str", "class_id": "int32", "pixels": "int64"})
+    table.attrs = {"facts": source.facts(), "fingerprint": _fingerprint(table)}
+    return table
+
+
+def _fingerprint(table: "pd.DataFrame") -> str:
+    ordered = table.sort_values(["split", "image", "class_id"])
+    columns = [ordered[name].astype(str) for name in COLUMNS]
+    lines = columns[0].str.cat(columns[1:], sep=" ")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _counted(source: IndexSource, images: Sequence[str]) -> Iterator[ImageCounts]:
+    if len(images) < PARALLEL_FROM or (os.cpu_count() or 1) == 1:
+        yield from map(source.count, images)
+        return
+    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    with ProcessPoolExecutor(
+        mp_context=context, initializer=_start_worker, initargs=(source.count,)
+    ) as pool:
+        yield from _with_progress(pool.map(_count_in_worker, images, chunksize=64), len(images))
+
+
+def _with_progress(rows: Iterable[ImageCounts], total: int) -> Iterable[ImageCounts]:
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(rows, "indexing", total=total, disable=not sys.stderr.isatty(), console=console)
+
+
+_worker_count: Callable[[str], ImageCounts]
+
+
+def _start_worker(count: Callable[[str], ImageCounts]) -> None:
+    """Hand the counting function to a worker process once, not with every image."""
+    global _worker_count
+    _worker_count = count
+
+
+def _count_in_worker(image: str) -> ImageCounts:
+    return _worker_count(image)

@@ -1,0 +1,157 @@
+"""Runs to ranked rows. Rows are ranked together only when they are comparable."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from fss_bench.metrics import class_counts
+from fss_bench.results import Run, fingerprint
+from fss_bench.statistics import bootstrap_mean_iou
+
+COLUMNS = (
+    "rank,method,backbone,weights,dataset,protocol,ways,shots,fold0,fold1,fold2,fold3,miou,"
+    "miou_ci_low,miou_ci_high,fb_iou,episodes,params_m,gflops,ms_per_episode,peak_mb,source,"
+    "episodes_sha256,runs"
+).split(",")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method on one setting over the folds; `folds` maps a fold to its run.
+
+    A mean over folds is given only when all folds of the dataset are there.
+    """
+
+    folds: dict[int, Run]
+    rank: int | None = field(default=None, compare=False)
+
+    @cached_property
+    def _any(self) -> Run:
+        return next(iter(self.folds.values()))
+
+    @property
+    def complete(self) -> bool:
+        """Whether all folds of the dataset are there."""
+        return len(self.folds) == self._any.record["dataset"]["folds"]
+
+    @property
+    def miou(self) -> float | None:
+        """Mean over folds, or None while folds are missing."""
+        if not self.complete:
+            return None
+        return float(np.mean([run.metrics.miou for run in self.folds.values()]))
+
+    @cached_property
+    def miou_ci95(self) -> tuple[float, float] | None:
+        """95 % bootstrap interval of `miou`."""
+        if not self.complete:
+            return None
+        return bootstrap_mean_iou([class_counts(run.episodes) for run in self.folds.values()])
+
+    @property
+    def fb_iou(self) -> float | None:
+        """Mean FB-IoU over folds, or None while folds are missing."""
+        if not self.complete:
+            return None
+        return float(np.mean([run.metrics.fb_iou for run in self.folds.values()]))
+
+    @cached_property
+    def group(self) -> tuple[str, ...]:
+        """What must be equal for two rows to be ranked together."""
+        record = self._any.record
+        protocol = {k: v for k, v in record["protocol"].items() if k not in ("name", "label")}
+        return (
+            record["dataset"]["name"],
+            record["dataset"]["fingerprint"],
+            record["protocol"]["label"],
+            json.dumps(protocol, sort_keys=True),
+            f"{record['ways']:03d}",
+            f"{record['shots']:03d}",
+            self.episodes_sha256,
+        )
+
+    @cached_property
+    def episodes_sha256(self) -> str:
+        """Digest over the folds' digests, in fold order."""
+        return fingerprint({fold: r.record["episodes_sha256"] for fold, r in self.folds.items()})
+
+    def cells(self) -> list[str]:
+        """Values in the order of `COLUMNS`; scores are percent with two decimals."""
+        record = self._any.record
+        low, high = self.miou_ci95 or (None, None)
+        costs = [run.record["cost"] for run in self.folds.values()]
+        return [
+            "" if self.rank is None else str(self.rank),
+            method_label(record),
+            record["backbone"],
+            record["weights"]["source"],
+            record["dataset"]["name"],
+            record["protocol"]["label"],
+            str(record["ways"]),
+            str(record["shots"]),
+            *(_percent(self.folds[f].metrics.miou if f in self.folds else None) for f in range(4)),
+            _percent(self.miou),
+            _percent(low),
+            _percent(high),
+            _percent(self.fb_iou),
+            str(sum(run.record["episodes"] for run in self.folds.values())),
+            f"{costs[0]['params_m']:.2f}",
+            f"{costs[0]['gflops_per_episode']:.2f}",
+            f"{np.mean([c['ms_per_episode'] for c in costs]):.1f}",
+            f"{max(c['peak_mb'] for c in costs):.0f}",
+            "measured",
+            self.episodes_sha256,
+            " ".join(run.record["run_id"] for run in self.folds.values()),
+        ]
+
+
+def build_rows(runs: Iterable[Run]) -> list[Row]:
+    """Rows sorted by setting, then by rank; a pure function of the runs.
+
+    Of several runs of the same fold the one finished last counts.
+    """
+    newest: dict[str, dict[int, Run]] = defaultdict(dict)
+    for run in sorted(runs, key=lambda r: (r.record["finished"], r.record["run_id"])):
+        newest[_entrant(run)][run.record["fold"]] = run
+    groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for folds in newest.values():
+        row = Row(dict(sorted(folds.items())))
+        groups[row.group].append(row)
+    return [row for _, rows in sorted(groups.items()) for row in _ranked(rows)]
+
+
+def method_label(record: dict[str, object]) -> str:
+    """The method with the options that were given: `panet(level=c3)`."""
+    options = record["method_options"]
+    assert isinstance(options, dict)
+    inside = " ".join(f"{key}={value}" for key, value in sorted(options.items()))
+    return f"{record['method']}({inside})" if inside else str(record["method"])
+
+
+def _ranked(rows: Sequence[Row]) -> list[Row]:
+    ordered = sorted(
+        rows, key=lambda r: (r.miou is None, -(r.miou or 0.0), r.cells()[1:4], r.cells()[-1])
+    )
+    return [
+        Row(row.folds, rank if row.complete else None) for rank, row in enumerate(ordered, start=1)
+    ]
+
+
+def _entrant(run: Run) -> str:
+    """What makes two runs folds of one row."""
+    record = run.record
+    keys = ("method", "method_options", "backbone", "weights", "ways", "shots", "seed", "precision")
+    return fingerprint(
+        [record[key] for key in keys],
+        (record["checkpoint"] or {}).get("path"),
+        record["dataset"],
+        record["protocol"],
+    )
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.2f}"

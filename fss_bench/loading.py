@@ -1,0 +1,200 @@
+"""From specs to tensors: what to load when, and the workers that load it.
+
+All specs are known before the first pixel is read, so the plan says for every step which images are
+new. An image is decoded and encoded again only if memory forced it out in between.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from fss_bench.dataset import SegDataset, check_size
+from fss_bench.episodes import Episode, EpisodeSpec
+from fss_bench.errors import FssBenchError
+from fss_bench.protocols import EvaluationProtocol
+
+
+@dataclass(frozen=True)
+class Step:
+    """Episodes that go through the method together.
+
+    Attributes:
+        specs: the episodes.
+        load: images that must be loaded for them.
+        evict: images to forget afterwards.
+    """
+
+    specs: Sequence[EpisodeSpec]
+    load: Sequence[str]
+    evict: Sequence[str]
+
+
+@dataclass(frozen=True)
+class StepData:
+    """What a worker loaded for a step.
+
+    Attributes:
+        images: image -> [3, S, S] uint8.
+        support_masks: [B, N, K, S, S] uint8.
+        query_masks: an [H, W] uint8 mask an episode: way number, 0 elsewhere, 255 ignore.
+        error: what went wrong instead, as one line.
+    """
+
+    images: dict[str, Tensor]
+    support_masks: Tensor
+    query_masks: list[Tensor]
+    error: str | None = None
+
+
+def plan_steps(specs: Sequence[EpisodeSpec], batch_size: int, capacity: int) -> list[Step]:
+    """Group episodes and decide what to load and what to forget.
+
+    Args:
+        specs: the episodes.
+        batch_size: episodes a step.
+        capacity: how many images may be kept between steps. When more would be, those whose next use
+            is farthest away are forgotten (Belady's rule, optimal as the future is known).
+    """
+    groups = [specs[i : i + batch_size] for i in range(0, len(specs), batch_size)]
+    needs = [list(dict.fromkeys(image for s in group for image in s.images)) for group in groups]
+    uses: dict[str, list[int]] = {}
+    for step in range(len(needs) - 1, -1, -1):
+        for image in needs[step]:
+            uses.setdefault(image, []).append(step)
+    held: set[str] = set()
+    steps = []
+    for group, needed in zip(groups, needs, strict=True):
+        load = [image for image in needed if image not in held]
+        held.update(load)
+        for image in needed:
+            uses[image].pop()
+        evict = {image for image in held if not uses[image]}
+        over = len(held) - len(evict) - capacity
+        if over > 0:
+            rest = sorted(held - evict, key=lambda image: (-uses[image][-1], image))
+            evict.update(rest[:over])
+        held -= evict
+        steps.append(Step(group, load, sorted(evict)))
+    return steps
+
+
+class EpisodeLoader(TorchDataset[StepData]):
+    """Loads images and masks of steps; holds no state that changes.
+
+    Args:
+        dataset: where pixels come from.
+        protocol: resize and ignore rules.
+        steps: the plan.
+        size: side S of the input square.
+    """
+
+    def __init__(
+        self, dataset: SegDataset, protocol: EvaluationProtocol, steps: Sequence[Step], size: int
+    ) -> None:
+        self.dataset, self.protocol, self.steps, self.size = dataset, protocol, steps, size
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, i: int) -> StepData:
+        try:
+            return self._load(self.steps[i])
+        except FssBenchError as error:
+            return StepData({}, torch.empty(0), [], str(error))
+
+    def _load(self, step: Step) -> StepData:
+        return StepData(
+            {image: load_square(self.dataset, image, self.size) for image in step.load},
+            torch.stack([self._support_masks(spec) for spec in step.specs]),
+            [self.query_mask(spec) for spec in step.specs],
+        )
+
+    def _support_masks(self, spec: EpisodeSpec) -> Tensor:
+        rows = [
+            [self._support_mask(image, class_id) for image in way]
+            for class_id, way in zip(spec.classes, spec.supports, strict=True)
+        ]
+        return torch.stack([torch.stack(row) for row in rows])
+
+    def _support_mask(self, image: str, class_id: int) -> Tensor:
+        mask = resize_nearest(torch.from_numpy(self.dataset.load_mask(image, class_id)), self.size)
+        if self.protocol.support_ignore == "background":
+            mask = torch.where(mask == 255, 0, mask)
+        return mask
+
+    def query_mask(self, spec: EpisodeSpec) -> Tensor:
+        """Way numbers [H, W] at the resolution at which IoU is computed."""
+        target: Any = None
+        for way, class_id in enumerate(spec.classes, start=1):
+            mask = self.dataset.load_mask(spec.query, class_id)
+            target = np.where(mask == 255, 255, 0).astype(np.uint8) if target is None else target
+            target[mask == 1] = way
+        mask = torch.from_numpy(target)
+        return resize_nearest(mask, self.size) if self.protocol.iou_at == "input" else mask
+
+    def episode(self, spec: EpisodeSpec) -> Episode:
+        """One episode as tensors, loaded on its own."""
+        supports = [
+            torch.stack([load_square(self.dataset, image, self.size) for image in way])
+            for way in spec.supports
+        ]
+        return Episode(
+            spec,
+            to_float(torch.stack(supports)),
+            self._support_masks(spec),
+            to_float(load_square(self.dataset, spec.query, self.size)),
+            self.query_mask(spec),
+        )
+
+
+def load_square(dataset: SegDataset, image: str, size: int) -> Tensor:
+    """An image warped to a square with PIL's antialiased bilinear filter: [3, S, S] uint8.
+
+    Raises:
+        DatasetError: unreadable, or its mask has another size.
+    """
+    pixels = dataset.load_image(image)
+    check_size(image, dataset.index.sizes[image], pixels.shape)
+    square = Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
+
+
+def resize_nearest(mask: Tensor, size: int) -> Tensor:
+    """A mask [H, W] to a square [S, S] by legacy nearest: source index floor(i * in / out)."""
+    return F.interpolate(mask[None, None], size=(size, size), mode="nearest")[0, 0]
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 pixels to [0, 1]."""
+    return images.float() / 255
+
+
+def load_steps(loader: EpisodeLoader, workers: int) -> Iterator[tuple[Step, StepData]]:
+    """The steps in order, loaded ahead by workers.
+
+    Raises:
+        FssBenchError: an image or mask cannot be used.
+    """
+    batches = DataLoader(
+        loader,
+        batch_size=None,
+        num_workers=workers,
+        collate_fn=_as_is,
+        prefetch_factor=4 if workers else None,
+    )
+    for step, data in zip(loader.steps, batches, strict=True):
+        if data.error is not None:
+            raise FssBenchError(data.error)
+        yield step, data
+
+
+def _as_is(data: StepData) -> StepData:
+    return data

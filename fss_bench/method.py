@@ -1,0 +1,86 @@
+"""The method contract: supports and a query in, logits out."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from fss_bench.backbone import Backbone, Features
+from fss_bench.options import construct
+from fss_bench.registry import methods
+
+DEFAULT_INPUT_SIZE = 417
+
+__all__ = ["DEFAULT_INPUT_SIZE", "Method", "create_method", "input_size_of", "methods", "splits"]
+
+
+class Method(nn.Module):
+    """A few-shot segmentation method on a backbone, split into `encode` and `segment`.
+
+    Every image is encoded once a run, since encoding knows nothing of the episode; `forward` is the
+    composition. A method that cannot be split is any `nn.Module` with this `forward`.
+
+    Args:
+        backbone: the feature extractor.
+        levels: the levels it uses.
+        input_size: side of the square that images are warped to; the backbone's own if it has one.
+    """
+
+    segment: Callable[[Features, Tensor, Features], Tensor]
+    """(support features [B, N, K, C, h, w] a level, support masks [B, N, K, H, W] with 1 on the way's
+    class, 0 off it, 255 ignore, query features [B, C, h, w] a level) -> logits [B, 1 + N, h, w]."""
+
+    def __init__(
+        self, backbone: Backbone, levels: Sequence[str], input_size: int | None = None
+    ) -> None:
+        super().__init__()
+        backbone.check_levels(levels)
+        self.backbone, self.levels = backbone, tuple(levels)
+        self.input_size = input_size or backbone.fixed_size or DEFAULT_INPUT_SIZE
+
+    def encode(self, images: Tensor) -> Features:
+        """Features of images [B, 3, H, W] in [0, 1]: level -> [B, C, h, w]."""
+        features: Features = self.backbone(images, self.levels)
+        return features
+
+    def forward(
+        self, support_images: Tensor, support_masks: Tensor, query_images: Tensor
+    ) -> Tensor:
+        """Logits [B, 1 + N, h, w], background first.
+
+        Args:
+            support_images: [B, N, K, 3, H, W] RGB in [0, 1].
+            support_masks: [B, N, K, H, W]: 1 on the way's class, 0 off it, 255 ignore.
+            query_images: [B, 3, H, W] RGB in [0, 1].
+        """
+        shape = support_images.shape[:3]
+        support = self.encode(support_images.flatten(0, 2))
+        support = {level: maps.unflatten(0, shape) for level, maps in support.items()}
+        return self.segment(support, support_masks, self.encode(query_images))
+
+
+def splits(method: nn.Module) -> bool:
+    """Whether a method offers `encode` and `segment`."""
+    return callable(getattr(method, "encode", None)) and callable(getattr(method, "segment", None))
+
+
+def input_size_of(method: nn.Module) -> int:
+    """Side of the square that a method's images are warped to."""
+    return int(getattr(method, "input_size", DEFAULT_INPUT_SIZE))
+
+
+def create_method(name: str, backbone: Backbone, **options: Any) -> nn.Module:
+    """A registered method.
+
+    Args:
+        name: such as `"panet"`.
+        backbone: see `create_backbone`.
+        **options: the method's keyword arguments.
+
+    Raises:
+        UnknownNameError: no method of that name, or an option that it does not have.
+    """
+    cls = methods.get(name)
+    method: nn.Module = construct(cls, f"method {name!r}", {"backbone": backbone}, options)
+    method.registered_name, method.options = name, options  # type: ignore[assignment]
+    return method.eval()

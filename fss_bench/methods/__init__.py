@@ -1,0 +1,1 @@
+"""Built-in methods: one file each; the file name is the registered name."""

@@ -1,0 +1,159 @@
+"""Names to classes: built-ins, installed plug-ins (entry points) and ``--plugin`` files.
+
+A built-in's name is its file's name in the plural folder, so listing imports nothing. Strangers use
+the same door: the entry point group is the folder's dotted name (``fss_bench.methods``, …).
+"""
+
+import ast
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fss_bench.errors import FssBenchError, UnknownNameError
+
+C = TypeVar("C", bound=type)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered name, described without importing it."""
+
+    name: str
+    summary: str
+    origin: str
+
+
+class Registry:
+    """The registered classes of one kind.
+
+    Args:
+        kind: what an error message calls one of them, such as ``"method"``.
+        group: dotted name of the folder with the built-ins, and of the entry point group.
+    """
+
+    def __init__(self, kind: str, group: str) -> None:
+        self.kind, self.group = kind, group
+        self._classes: dict[str, Any] = {}
+
+    def register(self, name: str) -> Callable[[C], C]:
+        """Class decorator: register the class under a name.
+
+        Raises:
+            FssBenchError: the name is taken by another class.
+        """
+
+        def decorate(cls: C) -> C:
+            self._add(name, cls)
+            return cls
+
+        return decorate
+
+    def names(self) -> list[str]:
+        """All names, sorted; imports no built-in and no plug-in."""
+        return sorted({*self._builtin_files(), *self._entry_points(), *self._classes})
+
+    def entries(self) -> list[Entry]:
+        """One description a name, sorted; imports no built-in and no plug-in."""
+        files, points = self._builtin_files(), self._entry_points()
+        found = []
+        for name in self.names():
+            if name in files:
+                found.append(Entry(name, _first_docstring_line(files[name]), "built-in"))
+            elif name in points:
+                origin = points[name].dist.name if points[name].dist else "plug-in"
+                found.append(Entry(name, points[name].value, origin))
+            else:
+                found.append(Entry(name, _summary(self._classes[name]), "plug-in file"))
+        return found
+
+    def get(self, name: str) -> Any:
+        """The class of a name, imported now if need be.
+
+        Raises:
+            UnknownNameError: no such name; the nearest one is suggested.
+            FssBenchError: a plug-in that takes a built-in's name, or that fails to import.
+        """
+        builtin, point = self._builtin_files().get(name), self._entry_points().get(name)
+        if builtin and point:
+            raise FssBenchError(
+                f"{self.kind} {name!r} is a built-in and also a plug-in ({point.value}): "
+                "rename or uninstall the plug-in"
+            )
+        if name not in self._classes:
+            if builtin:
+                importlib.import_module(f"{self.group}.{name}")
+            elif point:
+                self._add(name, _load(point, self.kind))
+        if name not in self._classes:
+            raise UnknownNameError(self.kind, name, self.names())
+        return self._classes[name]
+
+    def _add(self, name: str, cls: Any) -> None:
+        taken = self._classes.get(name)
+        if taken is not None and taken is not cls:
+            raise FssBenchError(
+                f"{self.kind} {name!r} is registered twice: {_where(taken)} and {_where(cls)}; "
+                "rename one"
+            )
+        self._classes[name] = cls
+
+    def _builtin_files(self) -> dict[str, Path]:
+        folder = Path(__file__).parent / self.group.rpartition(".")[2]
+        return {f.stem: f for f in sorted(folder.glob("*.py")) if f.stem != "__init__"}
+
+    def _entry_points(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group=self.group)}
+
+
+methods = Registry("method", "fss_bench.methods")
+datasets = Registry("dataset", "fss_bench.datasets")
+backbones = Registry("backbone", "fss_bench.backbones")
+
+
+def load_plugin_file(path: Path) -> None:
+    """Run a Python file whose decorators register methods, datasets or backbones.
+
+    Raises:
+        FssBenchError: the file is missing or fails to import.
+    """
+    if not path.is_file():
+        raise FssBenchError(f"plug-in file not found: {path}")
+    name = f"fss_bench_plugin_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise FssBenchError(f"plug-in {path} is not a Python file: its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except FssBenchError:
+        raise
+    except Exception as error:
+        raise FssBenchError(f"plug-in {path} failed: {type(error).__name__}: {error}") from error
+
+
+def _load(point: EntryPoint, kind: str) -> Any:
+    try:
+        return point.load()
+    except Exception as error:
+        raise FssBenchError(
+            f"{kind} plug-in {point.name!r} ({point.value}) failed: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _where(cls: Any) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _summary(cls: Any) -> str:
+    return ((cls.__doc__ or "").strip().splitlines() or [""])[0]
+
+
+def _first_docstring_line(file: Path) -> str:
+    doc = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    return (doc.splitlines() or [""])[0]

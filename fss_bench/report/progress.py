@@ -1,0 +1,101 @@
+"""Progress of long work: a bar on a terminal, plain lines elsewhere, nothing when quiet."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+Update = Callable[[int, int, float], None]
+
+
+@contextmanager
+def evaluation_progress(label: str, quiet: bool) -> Iterator[Update]:
+    """A display of episodes done, running mIoU, episodes a second and time left, on stderr.
+
+    Args:
+        label: what is being evaluated.
+        quiet: show nothing.
+    """
+    if quiet:
+        yield lambda done, total, miou: None
+    elif sys.stderr.isatty():
+        with _bar() as bar:
+            yield _bar_update(bar, label)
+    else:
+        yield _line_update(label)
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=16),
+        MofNCompleteColumn(),
+        TextColumn("mIoU {task.fields[miou]:5.2f}  {task.fields[rate]:.1f}/s"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+
+
+def _bar_update(bar: Progress, label: str) -> Update:
+    task = bar.add_task(label, total=None, miou=0.0, rate=0.0)
+    rate = _Rate()
+
+    def update(done: int, total: int, miou: float) -> None:
+        speed = rate(done)
+        bar.update(task, completed=done, total=total, miou=100 * miou, rate=speed)
+
+    return update
+
+
+def _line_update(label: str) -> Update:
+    rate, printed = _Rate(), [0]
+
+    def update(done: int, total: int, miou: float) -> None:
+        tenth = done * 10 // total
+        speed = rate(done)
+        if tenth > printed[0]:
+            printed[0] = tenth
+            left = (total - done) / speed if speed else 0.0
+            print(
+                f"{label}: {done}/{total} episodes, mIoU {100 * miou:.2f}, {speed:.1f}/s, "
+                f"{left:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    return update
+
+
+class _Rate:
+    """Episodes a second since the first update, so that resumed episodes do not count."""
+
+    def __init__(self) -> None:
+        self._start: tuple[int, float] | None = None
+
+    def __call__(self, done: int) -> float:
+        now = time.monotonic()
+        if self._start is None:
+            self._start = (done, now)
+            return 0.0
+        first, then = self._start
+        return (done - first) / max(now - then, 1e-9)
+
+
+@contextmanager
+def counting_progress(label: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar of things done on stderr; nothing when quiet or not on a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

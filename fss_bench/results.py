@@ -1,0 +1,266 @@
+"""Runs on disk: `run.json` and `episodes.parquet` in a folder a run, written whole or not at all."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from fss_bench.errors import ResultsError, one_line
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class: IoU in [0, 1] (None without a pixel), pooled pixel counts, number of episodes."""
+
+    class_id: int
+    iou: float | None
+    inter: int
+    union: int
+    episodes: int
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Scores of one run, fractions in [0, 1]."""
+
+    miou: float
+    miou_ci95: tuple[float, float]
+    fb_iou: float
+    miou_255_as_background: float
+    per_class: dict[str, ClassScore]
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Metrics":
+        """Read the `metrics` object of a run.json."""
+        scores = {name: ClassScore(**score) for name, score in data["per_class"].items()}
+        low, high = data["miou_ci95"]
+        return cls(**{**data, "miou_ci95": (low, high), "per_class": scores})
+
+
+@dataclass(frozen=True)
+class Run:
+    """One method on one setting.
+
+    Attributes:
+        record: everything in run.json except the metrics (DESIGN of the format: docs/results.md).
+        metrics: scores computed from `episodes`.
+        episodes: one row an episode.
+        path: its folder, or None if it was not stored.
+    """
+
+    record: dict[str, Any]
+    metrics: Metrics
+    episodes: "pd.DataFrame"
+    path: Path | None = None
+
+    @property
+    def has_predictions(self) -> bool:
+        """Whether its predictions were kept."""
+        return self.path is not None and (self.path / "predictions").is_dir()
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of run.json."""
+        head = dict(self.record)
+        tail = {key: head.pop(key) for key in ("cost", "environment", "started", "finished")}
+        return {**head, "metrics": asdict(self.metrics), **tail}
+
+
+def fingerprint(*parts: object) -> str:
+    """Hex sha256 over the canonical JSON of the parts."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class ResultStore:
+    """A results folder: finished runs under `runs/`, unfinished work under `.partial/`.
+
+    Raises:
+        ResultsError: the folder cannot be created or read.
+    """
+
+    def __init__(self, root: Path | str = "results") -> None:
+        self.root = Path(root)
+
+    def check_writable(self) -> None:
+        """Fail now rather than after an hour of work.
+
+        Raises:
+            ResultsError: nothing can be written here.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            probe = self.root / f".probe-{os.getpid()}"
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise self._cannot_write(error) from error
+
+    def folder(self, record: Mapping[str, Any]) -> Path:
+        """Where a run of this record belongs."""
+        leaf = f"{record['method']}-{record['backbone']}-{record['run_id']}".replace("/", "_")
+        setting = f"{record['ways']}way-{record['shots']}shot"
+        return self.root.joinpath(
+            "runs",
+            record["dataset"]["name"],
+            record["protocol"]["label"],
+            setting,
+            f"fold{record['fold']}",
+            leaf,
+        )
+
+    def find(self, record: Mapping[str, Any]) -> Run | None:
+        """The finished run with this identity, if there is one."""
+        folder = self.folder(record)
+        return self.load(folder) if (folder / "run.json").is_file() else None
+
+    def partial(self, run_id: str) -> "PartialRun":
+        """Unfinished work of a run."""
+        return PartialRun(self.root / ".partial" / run_id)
+
+    def write(self, run: Run, predictions: Path | None = None) -> Run:
+        """Store a finished run: written beside its place, then moved there in one step.
+
+        Args:
+            run: the run.
+            predictions: a folder of PNGs to move into the run.
+
+        Raises:
+            ResultsError: nothing was stored (no space, no permission).
+        """
+        folder = self.folder(run.record)
+        fresh = self.root / ".partial" / f"{run.record['run_id']}.new"
+        try:
+            shutil.rmtree(fresh, ignore_errors=True)
+            fresh.mkdir(parents=True)
+            run.episodes.to_parquet(fresh / "episodes.parquet", index=False)
+            if predictions is not None:
+                shutil.move(predictions, fresh / "predictions")
+            write_text(fresh / "run.json", json.dumps(run.to_json(), indent=2) + "\n")
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            fresh.rename(folder)
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        return Run(run.record, run.metrics, run.episodes, folder)
+
+    def runs(self) -> Iterator[Run]:
+        """All finished runs, in the order of their paths."""
+        for file in sorted((self.root / "runs").rglob("run.json")):
+            yield self.load(file.parent)
+
+    def load(self, folder: Path) -> Run:
+        """Read one run.
+
+        Raises:
+            ResultsError: a file is missing, damaged or of another schema version.
+        """
+        import pandas as pd
+
+        try:
+            data = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+            episodes = pd.read_parquet(folder / "episodes.parquet")
+            if data["schema_version"] != SCHEMA_VERSION:
+                raise ValueError(f"schema_version {data['schema_version']} is not {SCHEMA_VERSION}")
+            return Run(data, Metrics.from_dict(data.pop("metrics")), episodes, folder)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ResultsError(
+                f"run {folder} cannot be read ({one_line(error)}): evaluate it again or delete it"
+            ) from error
+
+    def _cannot_write(self, error: OSError) -> ResultsError:
+        return ResultsError(
+            f"cannot write to {self.root} ({one_line(error)}): free space, mend its permissions or "
+            "choose another --output"
+        )
+
+
+class PartialRun:
+    """Episode records of a run that is not finished, appended as they come.
+
+    Used as a context, which holds a lock: two processes never work on the same run.
+
+    Args:
+        folder: where they are kept; removed by `discard`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.predictions = folder / "predictions"
+        self._journal = folder / "episodes.jsonl"
+        self._lock = FileLock(folder.with_suffix(".lock"))
+
+    def __enter__(self) -> "PartialRun":
+        try:
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise ResultsError(
+                f"another process is working on run {self.folder.name}: wait for it to end"
+            ) from None
+        except OSError as error:
+            raise ResultsError(f"cannot write to {self.folder.parent} ({one_line(error)})") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def rows(self, with_predictions: bool = False) -> list[dict[str, Any]]:
+        """Whole records written so far; a last line that was cut off is dropped from the file.
+
+        Args:
+            with_predictions: return nothing unless every record has its prediction.
+        """
+        if not self._journal.is_file():
+            return []
+        text = self._journal.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:
+            write_text(self._journal, whole)
+        rows = [json.loads(line) for line in whole.splitlines()]
+        if with_predictions and any(
+            not (self.predictions / f"{row['index']}.png").is_file() for row in rows
+        ):
+            return []
+        return rows
+
+    def append(self, rows: list[dict[str, Any]]) -> None:
+        """Add records; the system has them when this returns.
+
+        Raises:
+            ResultsError: they could not be written.
+        """
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self._journal.open("a", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise ResultsError(
+                f"cannot write to {self.folder} ({one_line(error)}): free space, then run the same "
+                "command again, which goes on from here"
+            ) from error
+
+    def discard(self) -> None:
+        """Remove all of it but the lock."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

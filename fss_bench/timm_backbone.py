@@ -1,0 +1,99 @@
+"""Any timm model as a backbone, through timm's `forward_intermediates`."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor
+
+from fss_bench.backbone import Backbone, Features, Level
+from fss_bench.errors import FssBenchError
+from fss_bench.weights import load_weights
+
+
+@lru_cache
+def timm_names() -> frozenset[str]:
+    """Architectures that timm has."""
+    return frozenset(timm.list_models())
+
+
+class TimmBackbone(Backbone):
+    """A timm model.
+
+    Args:
+        name: timm's name, perhaps with a pretrained tag.
+        weights: see `create_backbone`.
+        seed: seed of random weights.
+        output_stride: 8 or 16 dilates the later stages of convolutional networks; levels keep names.
+        frozen: no gradients, always in eval mode.
+
+    Raises:
+        FssBenchError: the model has no feature maps, or does not take `output_stride`.
+        WeightsError: see `load_weights`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        weights: str = "imagenet",
+        seed: int = 0,
+        output_stride: int | None = None,
+        frozen: bool = True,
+    ) -> None:
+        model = _build(name, seed, output_stride)
+        info = load_weights(model, name, weights)
+        config = model.pretrained_cfg
+        found = _levels(model, dilated=output_stride is not None)
+        super().__init__(
+            name,
+            {level: size for level, (_, size) in found.items()},
+            config["mean"],
+            config["std"],
+            info,
+            fixed_size=config["input_size"][-1] if config.get("fixed_input_size") else None,
+            frozen=frozen,
+        )
+        self._positions = {level: position for level, (position, _) in found.items()}
+        self.model = model.to(memory_format=torch.channels_last)
+        self.freeze()
+
+    def extract(self, images: Tensor, levels: Sequence[str]) -> Features:
+        """Feature maps of normalised images [B, 3, H, W], computed up to the deepest level asked."""
+        positions = sorted({self._positions[level] for level in levels})
+        maps = self.model.forward_intermediates(
+            images.contiguous(memory_format=torch.channels_last),
+            indices=positions,
+            stop_early=True,
+            intermediates_only=True,
+            output_fmt="NCHW",
+        )
+        by_position = dict(zip(positions, maps, strict=True))
+        return {level: by_position[self._positions[level]] for level in levels}
+
+
+def _build(name: str, seed: int, output_stride: int | None) -> Any:
+    options: dict[str, Any] = {"output_stride": output_stride} if output_stride else {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            model = timm.create_model(name, pretrained=False, num_classes=0, **options)
+        except (TypeError, RuntimeError, AssertionError, NotImplementedError) as error:
+            raise FssBenchError(f"timm cannot build {name!r} {options or ''}: {error}") from error
+    if not hasattr(model, "forward_intermediates") or not hasattr(model, "feature_info"):
+        raise FssBenchError(f"timm's {name!r} gives no intermediate feature maps: choose another")
+    return model
+
+
+def _levels(model: Any, dilated: bool) -> dict[str, tuple[int, Level]]:
+    """Level name -> position in timm's list and size; of equal strides the deepest has the name."""
+    info = getattr(model.feature_info, "info", model.feature_info)
+    levels: dict[str, tuple[int, Level]] = {}
+    nominal = 0
+    for position, feature in enumerate(info):
+        stride = int(feature["reduction"])
+        nominal = max(stride, 2 * nominal) if dilated else stride
+        name = f"c{nominal.bit_length() - 1}"
+        levels[name] = (position, Level(int(feature["num_chs"]), stride))
+    return levels

