@@ -7,13 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fss_bench.backbone import create_backbone
     from fss_bench.dataset import create_dataset
     from fss_bench.evaluation import Compute, evaluate
     from fss_bench.method import Method, create_method
     from fss_bench.protocols import EvaluationProtocol
     from fss_bench.results import ResultStore, Run
     from fss_bench.setting import create_setting
+    from fss_bench.timm_backbone import create_backbone
 
 __version__ = "0.1.0"
 
@@ -23,7 +23,7 @@ _HOMES = {
     "Method": "method",
     "ResultStore": "results",
     "Run": "results",
-    "create_backbone": "backbone",
+    "create_backbone": "timm_backbone",
     "create_dataset": "dataset",
     "create_method": "method",
     "create_setting": "setting",

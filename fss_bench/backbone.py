@@ -2,19 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fss_bench.errors import FssBenchError, UnknownNameError
-from fss_bench.options import construct
 from fss_bench.registry import backbones
 
 Features = dict[str, Tensor]
 
-__all__ = ["Backbone", "Features", "Level", "WeightsInfo", "backbones", "create_backbone"]
+__all__ = ["Backbone", "Features", "Level", "WeightsInfo", "backbones"]
 
 
 @dataclass(frozen=True)
@@ -38,8 +35,8 @@ class Backbone(nn.Module):
 
     Attributes:
         name: what the user called it.
-        levels: level name -> its channels and stride. `c2` has stride 4, `c3` 8, `c4` 16, `c5` 32, or
-            is the dilated stage of that name.
+        levels: level name -> its channels and stride. `c2` has stride 4, `c3` 8, `c4` 16, `c5` 32,
+            or is the dilated stage of that name.
         weights: where the weights came from.
         fixed_size: the only input side it takes, or None.
         frozen: whether it is never trained: no gradients, always in eval mode.
@@ -107,29 +104,3 @@ class Backbone(nn.Module):
         """Apply `frozen`: no gradients for its parameters and eval mode. Call when built."""
         self.requires_grad_(not self.frozen)
         self.train(not self.frozen)
-
-
-def create_backbone(name: str, weights: str | Path = "imagenet", **options: Any) -> Backbone:
-    """A registered backbone, or any other timm model by its timm name.
-
-    Args:
-        name: such as `"resnet50"`, or with timm's tag, `"resnet50.tv_in1k"`.
-        weights: `imagenet` (timm's own download), `packaged` (installed with this package, for
-            `tf_efficientnet_lite0`), `none` (random, seeded), or a checkpoint file.
-        **options: `seed` (of random weights), `output_stride` (dilated stages), `frozen`.
-
-    Raises:
-        UnknownNameError: neither registered nor known to timm, or an unknown option.
-        WeightsError: weights that cannot be had, read, or do not fit.
-    """
-    if name in backbones.names():
-        backbone: Backbone = construct(
-            backbones.get(name), f"backbone {name!r}", {"weights": str(weights)}, options
-        )
-        return backbone
-    from fss_bench.timm_backbone import TimmBackbone, timm_names
-
-    if name.partition(".")[0] not in timm_names():
-        raise UnknownNameError("backbone", name, [*backbones.names(), *timm_names()])
-    fixed = {"name": name, "weights": str(weights)}
-    return construct(TimmBackbone, f"backbone {name!r}", fixed, options)

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,14 +39,16 @@ Episodes = Annotated[
     int | None, typer.Option(help="Episodes a fold; by default the protocol's.", show_default=False)
 ]
 Rule = Annotated[
-    list[str], typer.Option(help="Changed protocol rule, key=value; repeatable.", show_default=False)
+    list[str],
+    typer.Option(help="Changed protocol rule, key=value; repeatable.", show_default=False),
 ]
 SplitLists = Annotated[
     Path | None, typer.Option(help="Folder of published lists, for protocols that read them.")
 ]
 Output = Annotated[Path, typer.Option(help="Results folder.")]
 Plugin = Annotated[
-    list[Path], typer.Option(help="Python file that registers more; repeatable.", show_default=False)
+    list[Path],
+    typer.Option(help="Python file that registers more; repeatable.", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
@@ -97,13 +99,13 @@ def evaluate(
     source = _dataset(dataset, data_root, dataset_option)
     folds = _folds(fold, source)
 
-    from fss_bench.backbone import create_backbone
     from fss_bench.evaluation import Compute
     from fss_bench.evaluation import evaluate as evaluate_method
     from fss_bench.method import create_method
     from fss_bench.report.progress import evaluation_progress
     from fss_bench.results import ResultStore
     from fss_bench.setting import create_setting
+    from fss_bench.timm_backbone import create_backbone
 
     store = ResultStore(output)
     store.check_writable()
@@ -163,7 +165,7 @@ def write_episodes(
 
     Without --data-root, a published order is drawn over the whole of its published lists.
     """
-    from fss_bench.episodes import episodes_sha256, to_jsonl
+    from fss_bench.episodes import EpisodeSpec, episodes_sha256, to_jsonl
     from fss_bench.published_orders import hsnet_digest
     from fss_bench.results import write_text
     from fss_bench.setting import create_setting, listed_episodes
@@ -172,7 +174,7 @@ def write_episodes(
     _check_names(dataset=dataset, protocol=protocol)
     rules = parse_options(rule)
     if data_root is None and split_lists is not None:
-        specs = listed_episodes(
+        specs: Sequence[EpisodeSpec] = listed_episodes(
             dataset, protocol, split_lists, fold=fold, shots=shots, episodes=episodes, rules=rules
         )
     else:
@@ -216,7 +218,9 @@ def leaderboard(
         raise UnknownNameError("format", form, ("table", "csv"))
     rows = _rows(results)
     if not rows:
-        raise FssBenchError(f"no runs in {results}: run `fss-bench evaluate` first, or pass --results")
+        raise FssBenchError(
+            f"no runs in {results}: run `fss-bench evaluate` first, or pass --results"
+        )
     if output is not None:
         with _writing(output):
             write_text(output, to_csv(rows) if form == "csv" else _as_text(rows))
@@ -270,8 +274,8 @@ def data_index(
     for split in ("train", "test"):
         pools = index.pools(split, source.class_names, 2048)
         typer.echo(
-            f"{split}: {len(index.images(split))} images, {sum(map(len, pools.values()))} pairs of image "
-            f"and class with at least 2048 px, {min(map(len, pools.values()))} to "
+            f"{split}: {len(index.images(split))} images, {sum(map(len, pools.values()))} pairs of "
+            f"image and class with at least 2048 px, {min(map(len, pools.values()))} to "
             f"{max(map(len, pools.values()))} a class"
         )
     if index.file:
@@ -298,7 +302,9 @@ def data_verify(
     for problem in problems:
         typer.echo(f"{problem.split} {problem.image}: {problem.text}")
     if problems:
-        raise FssBenchError(f"{len(problems)} problems in {data_root or dataset}: mend them as listed")
+        raise FssBenchError(
+            f"{len(problems)} problems in {data_root or dataset}: mend them as listed"
+        )
     typer.echo(f"{data_root or dataset}: no problems")
 
 
@@ -404,7 +410,9 @@ def _numbers(flag: str, text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise FssBenchError(f"{flag} {text!r}: write a whole number, or several with commas") from None
+        raise FssBenchError(
+            f"{flag} {text!r}: write a whole number, or several with commas"
+        ) from None
 
 
 def _folds(text: str, dataset: "SegDataset") -> list[int]:
@@ -470,4 +478,6 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise FssBenchError(f"cannot write {path} ({one_line(error)}): choose another place") from error
+        raise FssBenchError(
+            f"cannot write {path} ({one_line(error)}): choose another place"
+        ) from error

@@ -53,7 +53,9 @@ def read_annotations(file: Path) -> CocoAnnotations:
         order = [category["id"] for category in data["categories"]]
         names = {i: str(c["name"]) for i, c in enumerate(data["categories"], start=1)}
         images = {image["id"]: image for image in data["images"]}
-        checked = [(str(i["file_name"]), int(i["height"]), int(i["width"])) for i in images.values()]
+        checked = [
+            (str(i["file_name"]), int(i["height"]), int(i["width"])) for i in images.values()
+        ]
         instances: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for annotation in data["annotations"]:
             instances[annotation["image_id"]].append(annotation)
@@ -110,7 +112,7 @@ class CocoReader:
 
     def file_of(self, image: str) -> Path:
         """Where an image is."""
-        return self.folder / self.annotations.images[self._ids[image]]["file_name"]
+        return self.folder / str(self.annotations.images[self._ids[image]]["file_name"])
 
     def counts(self, image: str) -> ImageCounts:
         """Pixels and run-length codes of one image's classes."""
@@ -130,7 +132,9 @@ class CocoReader:
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """Raise DatasetError if an option has none of its values."""
     if value not in choices:
-        raise DatasetError(f"dataset option {name}={value!r}: it must be one of {', '.join(choices)}")
+        raise DatasetError(
+            f"dataset option {name}={value!r}: it must be one of {', '.join(choices)}"
+        )
 
 
 def indexed_mask(index: Index, image: str, class_id: int) -> NDArray[np.uint8]:
@@ -167,7 +171,8 @@ def class_masks(
     """
     info = annotations.images[image_id]
     height, width = int(info["height"]), int(info["width"])
-    instances, crowds = [], []
+    instances: list[tuple[int, NDArray[np.bool_]]] = []
+    crowds: list[tuple[int, NDArray[np.bool_]]] = []
     for annotation in annotations.instances.get(image_id, ()):
         class_id = annotations.class_ids.get(annotation.get("category_id", -1))
         if class_id is None:
@@ -189,9 +194,7 @@ def class_masks(
     return height, width, masks
 
 
-def _image_counts(
-    height: int, width: int, masks: Mapping[int, NDArray[np.bool_]]
-) -> ImageCounts:
+def _image_counts(height: int, width: int, masks: Mapping[int, NDArray[np.bool_]]) -> ImageCounts:
     pixels = {class_id: int(mask.sum()) for class_id, mask in masks.items()}
     covered = np.zeros((height, width), dtype=bool)
     for mask in masks.values():

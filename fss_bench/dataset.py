@@ -7,6 +7,7 @@ machine. Masks are asked for by class, so class ids may exceed 255 and 255 alway
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -70,7 +71,7 @@ class SegDataset(ABC):
     def load_mask(self, image: str, class_id: int) -> NDArray[np.uint8]:
         """Mask of one class [H, W]: 1 on it, 0 off it, 255 ignore."""
         labels = self.load_labels(image)
-        mask = (labels == class_id).astype(np.uint8)
+        mask: NDArray[np.uint8] = (labels == class_id).astype(np.uint8)
         mask[labels == (255 if labels.dtype == np.uint8 else IGNORE_ROW)] = 255
         return mask
 
@@ -140,8 +141,8 @@ class SegDataset(ABC):
         missing = [f for needed in files.values() for f in needed if str(f) not in present]
         if missing:
             raise DatasetError(
-                f"{len(missing)} files of the {len(images)} {split} images of {self.name} are missing "
-                f"({shorten(missing, 1)}): fetch them, or take the images out of the list; "
+                f"{len(missing)} files of the {len(images)} {split} images of {self.name} are "
+                f"missing ({shorten(missing, 1)}): fetch them, or take the images out of the list; "
                 "fss-bench data verify names them all"
             )
 
@@ -187,8 +188,8 @@ def check_size(image: str, mask: Sequence[int], pixels: Sequence[int]) -> None:
     """Raise DatasetError if a mask's shape [H, W] is not its image's [H, W, 3]."""
     if tuple(mask[:2]) != tuple(pixels[:2]):
         raise DatasetError(
-            f"mask of image {image} is {mask[1]}x{mask[0]}, the image {pixels[1]}x{pixels[0]} (width "
-            "x height): make the mask again at the image's size"
+            f"mask of image {image} is {mask[1]}x{mask[0]}, the image {pixels[1]}x{pixels[0]} "
+            "(width x height): make the mask again at the image's size"
         )
 
 
@@ -196,7 +197,7 @@ def even_folds(class_ids: Sequence[int], folds: int) -> list[list[int]]:
     """Split classes into contiguous folds whose sizes differ by one at most."""
     size, rest = divmod(len(class_ids), folds)
     starts = [i * size + min(i, rest) for i in range(folds + 1)]
-    return [list(class_ids[a:b]) for a, b in zip(starts, starts[1:], strict=False)]
+    return [list(class_ids[a:b]) for a, b in pairwise(starts)]
 
 
 def create_dataset(name: str, root: Path | str | None = None, **options: Any) -> SegDataset:

@@ -16,8 +16,8 @@ CUDA_BATCH = 16
 class ImageStore:
     """Encoded images of a method, or the pixels of a method that cannot be split.
 
-    On a CPU every image is encoded on its own: the bits of a feature must not depend on which images
-    happen to be encoded together, and larger batches are not faster there.
+    On a CPU every image is encoded on its own: the bits of a feature must not depend on which
+    images happen to be encoded together, and larger batches are not faster there.
 
     Args:
         method: on its device, in eval mode.
@@ -70,9 +70,10 @@ class ImageStore:
         if not self._split:
             pixels = to_float(torch.stack([self._held[image] for image in supports]))
             query = to_float(torch.stack([self._held[image] for image in queries]))
-            output = self.method(pixels.unflatten(0, shape), masks, query)
+            output = self.method(pixels.reshape(*shape, *pixels.shape[1:]), masks, query)
         else:
-            support = {k: v.unflatten(0, shape) for k, v in self._stack(supports).items()}
+            maps = self._stack(supports)
+            support = {k: v.reshape(*shape, *v.shape[1:]) for k, v in maps.items()}
             output = self._segment(support, masks, self._stack(queries))
         return output
 

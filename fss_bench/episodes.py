@@ -1,4 +1,4 @@
-"""Episodes: specs (names only), tensors, the standard sampler, and JSONL lists with their digests."""
+"""Episodes: specs (names only), tensors, the standard sampler, JSONL lists, digests."""
 
 import hashlib
 import json
@@ -37,7 +37,8 @@ class Episode:
         support_images: [N, K, 3, H, W] float in [0, 1], RGB.
         support_masks: [N, K, H, W] uint8: 1 on the way's class, 0 off it, 255 ignore.
         query_image: [3, H, W] float in [0, 1].
-        query_mask: [H', W'] uint8 at the resolution of the IoU: way number, 0 elsewhere, 255 ignore.
+        query_mask: [H', W'] uint8 at the resolution of the IoU: way number, 0 elsewhere, 255
+            ignore.
     """
 
     spec: EpisodeSpec
@@ -61,10 +62,11 @@ def draw(n: int, *key: object) -> int:
 class EpisodeSampler:
     """The standard episodes, as a pure function: `sampler[i]` for any i >= 0.
 
-    Classes take turns (i mod number of classes). The queries of a class walk a shuffled order of all
-    its images before one repeats. Supports are distinct and never the query. The first K supports of
-    an episode are the same for every shot count above K, so 1-shot and 5-shot share queries.
-    Every draw hashes (seed, fold, i, …), so any worker or machine makes any episode in any order.
+    Classes take turns (i mod number of classes). The queries of a class walk a shuffled order of
+    all its images before one repeats. Supports are distinct and never the query. The first K
+    supports of an episode are the same for every shot count above K, so 1-shot and 5-shot share
+    queries. Every draw hashes (seed, fold, i, …), so any worker or machine makes any episode in
+    any order.
 
     Args:
         pools: class id -> its qualifying images.
@@ -100,8 +102,9 @@ class EpisodeSampler:
         self.classes = tuple(self._pools)
         if len(self.classes) < ways:
             raise EpisodeError(
-                f"{ways}-way {shots}-shot episodes of fold {fold} need {ways} classes with at least "
-                f"{shots + 1} qualifying images, found {len(self.classes)}: use fewer --ways or --shots"
+                f"{ways}-way {shots}-shot episodes of fold {fold} need {ways} classes with at "
+                f"least {shots + 1} qualifying images, found {len(self.classes)}: use fewer "
+                "--ways or --shots"
             )
         self._orders: dict[tuple[int, int], list[str]] = {}
 
@@ -161,9 +164,10 @@ class EpisodeSampler:
         rest = [self._label(c) for c in self.skipped if c != class_id]
         also = f" (also too few: {shorten(rest)})" if rest else ""
         return (
-            f"{self._label(class_id)} has {len(pools[class_id])} qualifying images, {self.shots}-shot "
-            f"episodes need {self.shots + 1}{also}: use fewer --shots, add images, lower "
-            "--rule min_pixels=N, or leave such classes out with --rule short_classes=skip"
+            f"{self._label(class_id)} has {len(pools[class_id])} qualifying images, "
+            f"{self.shots}-shot episodes need {self.shots + 1}{also}: use fewer --shots, add "
+            "images, lower --rule min_pixels=N, or leave such classes out with --rule "
+            "short_classes=skip"
         )
 
 

@@ -45,7 +45,8 @@ class Compute:
             the rest changes no number.
         batch_size: episodes that go through the method together.
         workers: processes that load images.
-        cache_gb: memory for what is kept of images between episodes; by default a quarter of what is
+        cache_gb: memory for what is kept of images between episodes; by default a quarter of what
+            is
             free.
     """
 
@@ -318,8 +319,8 @@ def _check_logits(logits: Tensor, specs: Sequence[EpisodeSpec]) -> None:
     if not finite.all():
         spec = specs[int((~finite).nonzero()[0])]
         raise FssBenchError(
-            f"the method returned NaN or infinite logits in episode {spec.index} (query {spec.query}, "
-            f"classes {list(spec.classes)}): mend the method, or try --precision fp32"
+            f"the method returned NaN or infinite logits in episode {spec.index} (query "
+            f"{spec.query}, classes {list(spec.classes)}): mend the method, or try --precision fp32"
         )
 
 

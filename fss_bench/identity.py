@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -22,12 +23,13 @@ def describe_method(method: nn.Module) -> dict[str, Any]:
     A module made by hand counts as a method of its class's name, without options.
     """
     backbone = getattr(method, "backbone", None)
-    known = isinstance(backbone, Backbone)
-    weights = backbone.weights if known else WeightsInfo("own", state_sha256(method))
+    name, weights = "own", WeightsInfo("own", state_sha256(method))
+    if isinstance(backbone, Backbone):
+        name, weights = backbone.name, backbone.weights
     return {
         "method": getattr(method, "registered_name", type(method).__name__),
         "method_options": dict(getattr(method, "options", {})),
-        "backbone": backbone.name if known else "own",
+        "backbone": name,
         "weights": asdict(weights),
         "checkpoint": None,
     }
@@ -46,7 +48,7 @@ def run_id(record: Mapping[str, Any], setting: Setting, method: nn.Module, preci
         asdict(setting.protocol),
         (setting.fold, setting.ways, setting.shots, setting.seed, setting.sha256),
         (precision, device),
-        code_sha256(type(method)),
+        code_sha256(type(method)),  # type: ignore[arg-type]
     )[:12]
 
 
@@ -54,10 +56,8 @@ def run_id(record: Mapping[str, Any], setting: Setting, method: nn.Module, preci
 def code_sha256(cls: type) -> str:
     """Hex sha256 over this package's source and the file that defines a class."""
     files = sorted(Path(__file__).parent.rglob("*.py"))
-    try:
+    with suppress(OSError, TypeError):  # a class of an interactive session has no file
         files.append(Path(inspect.getfile(cls)))
-    except (OSError, TypeError):  # defined in an interactive session
-        pass
     digest = hashlib.sha256()
     for file in files:
         if file.is_file():

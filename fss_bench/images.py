@@ -29,8 +29,8 @@ def read_label_map(path: Path) -> NDArray[np.uint8]:
     picture = _open(path, "mask")
     if picture.mode not in ("P", "L"):
         raise DatasetError(
-            f"mask {path} has mode {picture.mode}: save it as an 8-bit palette (P) or greyscale (L) "
-            "PNG whose values are class ids"
+            f"mask {path} has mode {picture.mode}: save it as an 8-bit palette (P) or greyscale "
+            "(L) PNG whose values are class ids"
         )
     return np.asarray(picture, dtype=np.uint8)
 
@@ -64,7 +64,9 @@ def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
 
 def _open(path: Path, what: str) -> Image.Image:
     if not path.is_file():
-        raise DatasetError(f"{what} {path} is missing: restore it, or take it out of the image list")
+        raise DatasetError(
+            f"{what} {path} is missing: restore it, or take it out of the image list"
+        )
     try:
         with Image.open(path) as picture:
             picture.load()

@@ -210,7 +210,7 @@ def build_table(source: IndexSource) -> "pd.DataFrame":
 def _fingerprint(table: "pd.DataFrame") -> str:
     ordered = table.sort_values(["split", "image", "class_id"])
     columns = [ordered[name].astype(str) for name in COLUMNS]
-    lines = columns[0].str.cat(columns[1:], sep=" ")
+    lines = map(" ".join, zip(*columns, strict=True))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

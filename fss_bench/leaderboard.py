@@ -36,7 +36,7 @@ class Row:
     @property
     def complete(self) -> bool:
         """Whether all folds of the dataset are there."""
-        return len(self.folds) == self._any.record["dataset"]["folds"]
+        return len(self.folds) == int(self._any.record["dataset"]["folds"])
 
     @property
     def miou(self) -> float | None:

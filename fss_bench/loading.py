@@ -60,7 +60,8 @@ def plan_steps(specs: Sequence[EpisodeSpec], batch_size: int, capacity: int) -> 
     Args:
         specs: the episodes.
         batch_size: episodes a step.
-        capacity: how many images may be kept between steps. When more would be, those whose next use
+        capacity: how many images may be kept between steps. When more would be, those whose next
+            use
             is farthest away are forgotten (Belady's rule, optimal as the future is known).
     """
     groups = [specs[i : i + batch_size] for i in range(0, len(specs), batch_size)]
@@ -137,8 +138,8 @@ class EpisodeLoader(TorchDataset[StepData]):
             mask = self.dataset.load_mask(spec.query, class_id)
             target = np.where(mask == 255, 255, 0).astype(np.uint8) if target is None else target
             target[mask == 1] = way
-        mask = torch.from_numpy(target)
-        return resize_nearest(mask, self.size) if self.protocol.iou_at == "input" else mask
+        whole = torch.from_numpy(target)
+        return resize_nearest(whole, self.size) if self.protocol.iou_at == "input" else whole
 
     def episode(self, spec: EpisodeSpec) -> Episode:
         """One episode as tensors, loaded on its own."""
@@ -196,5 +197,5 @@ def load_steps(loader: EpisodeLoader, workers: int) -> Iterator[tuple[Step, Step
         yield step, data
 
 
-def _as_is(data: StepData) -> StepData:
+def _as_is(data: Any) -> Any:
     return data

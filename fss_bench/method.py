@@ -27,8 +27,9 @@ class Method(nn.Module):
     """
 
     segment: Callable[[Features, Tensor, Features], Tensor]
-    """(support features [B, N, K, C, h, w] a level, support masks [B, N, K, H, W] with 1 on the way's
-    class, 0 off it, 255 ignore, query features [B, C, h, w] a level) -> logits [B, 1 + N, h, w]."""
+    """(support features [B, N, K, C, h, w] a level, support masks [B, N, K, H, W] with 1 on the
+    way's class, 0 off it, 255 ignore, query features [B, C, h, w] a level) -> logits [B, 1 + N, h,
+    w]."""
 
     def __init__(
         self, backbone: Backbone, levels: Sequence[str], input_size: int | None = None
@@ -55,7 +56,7 @@ class Method(nn.Module):
         """
         shape = support_images.shape[:3]
         support = self.encode(support_images.flatten(0, 2))
-        support = {level: maps.unflatten(0, shape) for level, maps in support.items()}
+        support = {k: v.reshape(*shape, *v.shape[1:]) for k, v in support.items()}
         return self.segment(support, support_masks, self.encode(query_images))
 
 

@@ -57,7 +57,7 @@ def confusion(prediction: NDArray[Any], target: NDArray[Any], ways: int) -> NDAr
 
 
 def episode_counts(matrix: NDArray[np.int64], ignore_as_background: bool = False) -> EpisodeCounts:
-    """Counts from a `confusion` matrix, with pixels labelled 255 excluded or taken as background."""
+    """Counts from a `confusion` matrix; pixels labelled 255 are excluded, or background."""
     valid = matrix[:-1].copy()
     if ignore_as_background:
         valid[0] += matrix[-1]

@@ -21,7 +21,8 @@ def interpolation_matrix(n_in: int, n_out: int, like: Tensor) -> Tensor:
 def transposed_resize(masks: Tensor, size: tuple[int, int]) -> Tensor:
     """The transpose of bilinear upsampling applied to masks.
 
-    For any features, pooling them upsampled to the mask's size under the mask equals pooling them as
+    For any features, pooling them upsampled to the mask's size under the mask equals pooling them
+    as
     they are under this: the upsampled tensor is never made.
 
     Args:

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
-    """`["scale=10", "level=c4"]` to a dict; numbers and true/false are recognised, the rest is text.
+    """`["scale=10", "level=c4"]` to a dict; numbers and true/false are recognised.
 
     Raises:
         FssBenchError: a pair without `=`.

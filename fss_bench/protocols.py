@@ -18,7 +18,8 @@ class EvaluationProtocol:
         episodes: episodes a fold.
         min_pixels: an (image, class) pair qualifies when the class covers this many pixels.
         short_classes: a class with fewer than K + 1 qualifying images is an `error`, or `skip`ped.
-        empty_class: a class of the fold without an episode or without a pixel: `skip`ped in the mean,
+        empty_class: a class of the fold without an episode or without a pixel: `skip`ped in the
+            mean,
             or counted as `zero` (HSNet, PFENet).
         image_resize: how images reach the method's input square: aspect ratio not kept, PIL's
             antialiased bilinear filter.
@@ -72,7 +73,7 @@ class EvaluationProtocol:
 
     @property
     def label(self) -> str:
-        """The name, with every rule that differs from the named protocol: `standard+episodes=200`."""
+        """The name and the rules that differ from the named protocol: `standard+episodes=200`."""
         origin = asdict(PROTOCOLS[self.name])
         changed = {k: v for k, v in asdict(self).items() if v != origin[k]}
         return "+".join([self.name, *(f"{k}={v}" for k, v in sorted(changed.items()))])

@@ -52,14 +52,13 @@ class HSNetLists:
         return HSNetLists([pair for pair in self.pairs if pair[0] in kept], by_class)
 
 
-def hsnet_episodes(
-    lists: HSNetLists, *, fold: int, shots: int, episodes: int
-) -> list[EpisodeSpec]:
+def hsnet_episodes(lists: HSNetLists, *, fold: int, shots: int, episodes: int) -> list[EpisodeSpec]:
     """HSNet's test episodes: NumPy's legacy stream from seed 0, one episode after the other.
 
     PASCAL walks the pair list and draws supports; COCO draws class, query, then supports. A support
-    is never the query but may repeat among the shots: that is part of the protocol. `choice` without
-    replacement consumes a permutation of the whole list, so lengths and order of the lists matter.
+    is never the query but may repeat among the shots: that is part of the protocol. `choice`
+    without replacement consumes a permutation of the whole list, so lengths and order of the lists
+    matter.
 
     Raises:
         EpisodeError: a class has fewer than two images.
@@ -87,7 +86,7 @@ def hsnet_episodes(
 
 
 def hsnet_digest(specs: Iterable[EpisodeSpec]) -> str:
-    """Hex sha256 in the form the golden digests use: lines `class0 query s1,s2,...`, class from 0."""
+    """Hex sha256 of lines `class0 query s1,s2,...`, classes from 0: the published form."""
     lines = (f"{s.classes[0] - 1} {s.query} {','.join(s.supports[0])}\n" for s in specs)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -104,8 +103,8 @@ def read_hsnet_lists(folder: Path, dataset: str, fold: int) -> HSNetLists:
     """
     if (dataset, fold) not in HSNET_LISTS:
         raise EpisodeError(
-            f"protocol hsnet has no list for {dataset} fold {fold}: it covers pascal5i and coco20i, "
-            "folds 0 to 3"
+            f"protocol hsnet has no list for {dataset} fold {fold}: it covers pascal5i and "
+            "coco20i, folds 0 to 3"
         )
     names = (
         [f"pascal/val/fold{fold}.txt"]
@@ -115,8 +114,8 @@ def read_hsnet_lists(folder: Path, dataset: str, fold: int) -> HSNetLists:
     file = next((folder / name for name in names if (folder / name).is_file()), None)
     if file is None:
         raise DatasetError(
-            f"split list not found: looked for {' and '.join(str(folder / n) for n in names)}: pass "
-            "the folder of HSNet's published lists with --split-lists"
+            f"split list not found: looked for {' and '.join(str(folder / n) for n in names)}: "
+            "pass the folder of HSNet's published lists with --split-lists"
         )
     lists = _read_pairs(file) if file.suffix == ".txt" else _read_by_class(file)
     digest = hashlib.sha256(
@@ -142,7 +141,9 @@ def _read_pairs(file: Path) -> HSNetLists:
     for line in file.read_text(encoding="utf-8").split():
         image, _, class_id = line.partition("__")
         if not class_id.isdigit():
-            raise DatasetError(f"{file}: line {line!r} is not of the form image__class: fetch it again")
+            raise DatasetError(
+                f"{file}: line {line!r} is not of the form image__class: fetch it again"
+            )
         pairs.append((image, int(class_id)))
     by_class: dict[int, list[str]] = {}
     for image, number in pairs:
@@ -163,7 +164,15 @@ def _read_by_class(file: Path) -> HSNetLists:
             for class_id, names in data.items()
             if names
         }
-    except (OSError, EOFError, ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        KeyError,
+        IndexError,
+    ) as error:
         raise _unreadable(file, error) from error
     except (pickle.UnpicklingError, zlib.error, RecursionError) as error:
         raise _unreadable(file, error) from error

@@ -65,8 +65,10 @@ class Registry:
             if name in files:
                 found.append(Entry(name, _first_docstring_line(files[name]), "built-in"))
             elif name in points:
-                origin = points[name].dist.name if points[name].dist else "plug-in"
-                found.append(Entry(name, points[name].value, origin))
+                package = points[name].dist
+                found.append(
+                    Entry(name, points[name].value, package.name if package else "plug-in")
+                )
             else:
                 found.append(Entry(name, _summary(self._classes[name]), "plug-in file"))
         return found

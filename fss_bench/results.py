@@ -1,4 +1,4 @@
-"""Runs on disk: `run.json` and `episodes.parquet` in a folder a run, written whole or not at all."""
+"""Runs on disk: `run.json` and `episodes.parquet` in a folder a run, written as a whole."""
 
 import hashlib
 import json
@@ -53,7 +53,7 @@ class Run:
     """One method on one setting.
 
     Attributes:
-        record: everything in run.json except the metrics (DESIGN of the format: docs/results.md).
+        record: everything in run.json except the metrics (the format: docs/results.md).
         metrics: scores computed from `episodes`.
         episodes: one row an episode.
         path: its folder, or None if it was not stored.
@@ -209,7 +209,9 @@ class PartialRun:
                 f"another process is working on run {self.folder.name}: wait for it to end"
             ) from None
         except OSError as error:
-            raise ResultsError(f"cannot write to {self.folder.parent} ({one_line(error)})") from error
+            raise ResultsError(
+                f"cannot write to {self.folder.parent} ({one_line(error)})"
+            ) from error
         return self
 
     def __exit__(self, *_: object) -> None:

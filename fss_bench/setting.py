@@ -102,8 +102,8 @@ def train_sampler(
 ) -> EpisodeSampler:
     """Training episodes: base classes and training images; never a novel class.
 
-    Under `base_images="drop"` images with any novel pixel are left out; under `"background"` they stay
-    and masks of base classes show novel objects as background.
+    Under `base_images="drop"` images with any novel pixel are left out; under `"background"` they
+    stay, and masks of base classes show novel objects as background.
     """
     novel = dataset.novel_classes(fold)
     pools = dataset.index.pools(
@@ -151,7 +151,8 @@ def listed_episodes(
         resolved = resolved.replace_rules({"episodes": episodes})
     if resolved.order != "hsnet":
         raise EpisodeError(
-            f"protocol {resolved.name} draws episodes from the data: pass its folder with --data-root"
+            f"protocol {resolved.name} draws episodes from the data: pass its folder with "
+            "--data-root"
         )
     check_counts(1, shots)
     lists = read_hsnet_lists(split_lists, dataset, fold)
@@ -171,7 +172,8 @@ def _hsnet_specs(
         raise EpisodeError(f"protocol {protocol.name} is 1-way: --ways {ways} is not possible")
     if split_lists is None:
         raise DatasetError(
-            f"protocol {protocol.name} replays published lists: pass their folder with --split-lists"
+            f"protocol {protocol.name} replays published lists: pass their folder with "
+            "--split-lists"
         )
     if protocol.fold_scheme != "interleaved":
         raise EpisodeError(f"protocol {protocol.name} has lists for interleaved folds only")
@@ -179,7 +181,7 @@ def _hsnet_specs(
     lists = lists.restricted_to(dataset.images("test"))
     if not any(lists.by_class.values()):
         raise DatasetError(
-            f"none of the images of the official list is among the test images of {dataset.identity}: "
-            "use the data that the list was made for"
+            "none of the images of the official list is among the test images of "
+            f"{dataset.identity}: use the data that the list was made for"
         )
     return hsnet_episodes(lists, fold=fold, shots=shots, episodes=protocol.episodes)

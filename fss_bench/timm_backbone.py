@@ -1,15 +1,17 @@
-"""Any timm model as a backbone, through timm's `forward_intermediates`."""
+"""Any timm model as a backbone, through timm's `forward_intermediates`; `create_backbone`."""
 
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor
 
-from fss_bench.backbone import Backbone, Features, Level
-from fss_bench.errors import FssBenchError
+from fss_bench.backbone import Backbone, Features, Level, backbones
+from fss_bench.errors import FssBenchError, UnknownNameError
+from fss_bench.options import construct
 from fss_bench.weights import load_weights
 
 
@@ -26,7 +28,8 @@ class TimmBackbone(Backbone):
         name: timm's name, perhaps with a pretrained tag.
         weights: see `create_backbone`.
         seed: seed of random weights.
-        output_stride: 8 or 16 dilates the later stages of convolutional networks; levels keep names.
+        output_stride: 8 or 16 dilates the later stages of convolutional networks; levels keep
+            names.
         frozen: no gradients, always in eval mode.
 
     Raises:
@@ -60,7 +63,7 @@ class TimmBackbone(Backbone):
         self.freeze()
 
     def extract(self, images: Tensor, levels: Sequence[str]) -> Features:
-        """Feature maps of normalised images [B, 3, H, W], computed up to the deepest level asked."""
+        """Feature maps of normalised images [B, 3, H, W], up to the deepest level asked."""
         positions = sorted({self._positions[level] for level in levels})
         maps = self.model.forward_intermediates(
             images.contiguous(memory_format=torch.channels_last),
@@ -71,6 +74,30 @@ class TimmBackbone(Backbone):
         )
         by_position = dict(zip(positions, maps, strict=True))
         return {level: by_position[self._positions[level]] for level in levels}
+
+
+def create_backbone(name: str, weights: str | Path = "imagenet", **options: Any) -> Backbone:
+    """A registered backbone, or any other timm model by its timm name.
+
+    Args:
+        name: such as `"resnet50"`, or with timm's tag, `"resnet50.tv_in1k"`.
+        weights: `imagenet` (timm's own download), `packaged` (installed with this package, for
+            `tf_efficientnet_lite0`), `none` (random, seeded), or a checkpoint file.
+        **options: `seed` (of random weights), `output_stride` (dilated stages), `frozen`.
+
+    Raises:
+        UnknownNameError: neither registered nor known to timm, or an unknown option.
+        WeightsError: weights that cannot be had, read, or do not fit.
+    """
+    if name in backbones.names():
+        backbone: Backbone = construct(
+            backbones.get(name), f"backbone {name!r}", {"weights": str(weights)}, options
+        )
+        return backbone
+    if name.partition(".")[0] not in timm_names():
+        raise UnknownNameError("backbone", name, [*backbones.names(), *timm_names()])
+    fixed = {"name": name, "weights": str(weights)}
+    return construct(TimmBackbone, f"backbone {name!r}", fixed, options)
 
 
 def _build(name: str, seed: int, output_stride: int | None) -> Any:

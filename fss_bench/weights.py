@@ -112,8 +112,8 @@ def _load_by_name(model: nn.Module, state: dict[str, Tensor], path: Path) -> Non
     ]
     if complaints:
         raise WeightsError(
-            f"{path} does not fit {type(model).__name__}: tensors {', '.join(complaints)}: choose the "
-            "--backbone that the file was made for"
+            f"{path} does not fit {type(model).__name__}: tensors {', '.join(complaints)}: choose "
+            "the --backbone that the file was made for"
         )
     model.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)
 
@@ -150,8 +150,8 @@ def _download(model: Any, name: str) -> None:
         load_pretrained(model, num_classes=0)
     except Exception as error:
         raise WeightsError(
-            f"ImageNet weights of {name!r} cannot be downloaded ({one_line(error)[:100]}): connect to "
-            "the internet once, pass a file with --weights FILE, or use --backbone "
+            f"ImageNet weights of {name!r} cannot be downloaded ({one_line(error)[:100]}): connect "
+            "to the internet once, pass a file with --weights FILE, or use --backbone "
             "tf_efficientnet_lite0 --weights packaged"
         ) from error
     finally:
@@ -179,8 +179,8 @@ def _classifier_prefixes(model: Any) -> tuple[str, ...]:
 def _why_unreadable(path: Path, error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError) and "weights_only" in str(error).lower():
         return (
-            "holds Python objects beside tensors, which are not loaded from untrusted files: save its "
-            "state dict alone"
+            "holds Python objects beside tensors, which are not loaded from untrusted files: save "
+            "its state dict alone"
         )
     head = path.read_bytes()[:64]
     if head[:2] == b"PK" and not zipfile.is_zipfile(path):

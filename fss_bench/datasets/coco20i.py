@@ -1,7 +1,7 @@
 """COCO-20i: COCO 2014 or 2017 in four folds of twenty classes, interleaved or contiguous.
 
-Nguyen & Todorovic, ICCV 2019 (interleaved folds); Wang et al. (PANet), ICCV 2019 (contiguous); Lin et
-al., ECCV 2014 (COCO).
+Nguyen & Todorovic, ICCV 2019 (interleaved folds); Wang et al. (PANet), ICCV 2019 (contiguous); Lin
+et al., ECCV 2014 (COCO).
 """
 
 from collections.abc import Sequence
@@ -26,12 +26,12 @@ from fss_bench.index import ImageCounts
 
 CLASSES = (
     "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,"
-    "stop sign,parking meter,bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,backpack,"
-    "umbrella,handbag,tie,suitcase,frisbee,skis,snowboard,sports ball,kite,baseball bat,"
+    "stop sign,parking meter,bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,"
+    "backpack,umbrella,handbag,tie,suitcase,frisbee,skis,snowboard,sports ball,kite,baseball bat,"
     "baseball glove,skateboard,surfboard,tennis racket,bottle,wine glass,cup,fork,knife,spoon,bowl,"
-    "banana,apple,sandwich,orange,broccoli,carrot,hot dog,pizza,donut,cake,chair,couch,potted plant,"
-    "bed,dining table,toilet,tv,laptop,mouse,remote,keyboard,cell phone,microwave,oven,toaster,sink,"
-    "refrigerator,book,clock,vase,scissors,teddy bear,hair drier,toothbrush"
+    "banana,apple,sandwich,orange,broccoli,carrot,hot dog,pizza,donut,cake,chair,couch,"
+    "potted plant,bed,dining table,toilet,tv,laptop,mouse,remote,keyboard,cell phone,microwave,"
+    "oven,toaster,sink,refrigerator,book,clock,vase,scissors,teddy bear,hair drier,toothbrush"
 ).split(",")
 COMPLETE = {
     "2014": {
@@ -50,16 +50,16 @@ PREFIX = {"train": "train", "test": "val"}
 class Coco20i(SegDataset):
     """A COCO tree: `annotations/instances_*.json` with `train2014/`, `val2014/` (or 2017).
 
-    The image folders may also stand in `images/`. Training images are the train set, test images the
-    val set. Class ids are 1 … 80 in the order of the annotation file; image ids are 12 digits. The
-    plain name is for COCO 2014, which published COCO-20i numbers use.
+    The image folders may also stand in `images/`. Training images are the train set, test images
+    the val set. Class ids are 1 … 80 in the order of the annotation file; image ids are 12 digits.
+    The plain name is for COCO 2014, which published COCO-20i numbers use.
 
     Args:
         root: the folder that holds `annotations`.
         year: `"2014"` or `"2017"`; by default the one that is there.
         fold_scheme: `interleaved` (fold i is i+1, i+5, …) or `contiguous` (20i+1 … 20i+20).
-        overlap: pixels of several instances belong to the `later` in the file, to the `smaller`, or to
-            `both` classes.
+        overlap: pixels of several instances belong to the `later` in the file, to the `smaller`,
+            or to `both` classes.
         crowd: crowd regions outside all instances are `ignore`d, `include`d or `background`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Your own data: images with label PNGs and a list of classes, or a COCO-format file with its images.
+"""Your own data: images with label PNGs and a class list, or with a COCO-format file.
 
 See docs/your-own-data.md for a worked example.
 """
@@ -25,15 +25,15 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 class Folder(SegDataset):
     """`images/` with either `masks/` and `classes.txt`, or a COCO-format `annotations.json`.
 
-    Label PNGs hold 0 for background, i for line i of `classes.txt`, and 255 for ignore; a mask has its
-    image's name. Folds come from `folds.toml` (`folds = [["cat", "dog"], ["car"]]`) or from splitting
-    the classes evenly. `train.txt` and `test.txt`, an image name a line, divide the images; without
-    them every image serves both.
+    Label PNGs hold 0 for background, i for line i of `classes.txt`, and 255 for ignore; a mask has
+    its image's name. Folds come from `folds.toml` (`folds = [["cat", "dog"], ["car"]]`) or from
+    splitting the classes evenly. `train.txt` and `test.txt`, an image name a line, divide the
+    images; without them every image serves both.
 
     Args:
         root: the folder.
-        folds: number of even folds where there is no `folds.toml`; by default 4, or fewer so that each
-            has 2 classes.
+        folds: number of even folds where there is no `folds.toml`; by default 4, or fewer so that
+            each has 2 classes.
         overlap, crowd: rules for a COCO-format file, as for `coco20i`.
 
     Raises:
@@ -51,9 +51,7 @@ class Folder(SegDataset):
     ) -> None:
         self.root = root
         self._coco = _coco_reader(root, overlap, crowd)
-        self.class_names = (
-            self._coco.annotations.class_names if self._coco else _read_classes(root)
-        )
+        self.class_names = self._coco.annotations.class_names if self._coco else _read_classes(root)
         self.folds = _read_folds(root, self.class_names, folds)
         self.overlap, self.crowd = overlap, crowd
         if self._coco:
@@ -119,8 +117,8 @@ def _coco_reader(root: Path, overlap: Overlap, crowd: Crowd) -> CocoReader | Non
     file = root / "annotations.json"
     if (root / "masks").is_dir() == file.is_file():
         raise DatasetError(
-            f"{root} must have either masks/ with label PNGs and classes.txt, or annotations.json in "
-            f"COCO's format; it has {'both' if file.is_file() else 'neither'}"
+            f"{root} must have either masks/ with label PNGs and classes.txt, or annotations.json "
+            f"in COCO's format; it has {'both' if file.is_file() else 'neither'}"
         )
     if not file.is_file():
         return None
@@ -142,7 +140,9 @@ def _read_folds(root: Path, names: Mapping[int, str], folds: int | str | None) -
     if not file.is_file():
         count = int(folds) if folds else max(1, min(4, len(names) // 2))
         if not 1 <= count <= len(names):
-            raise DatasetError(f"{count} folds of {len(names)} classes: use --dataset-option folds=N")
+            raise DatasetError(
+                f"{count} folds of {len(names)} classes: use --dataset-option folds=N"
+            )
         return even_folds(list(names), count)
     ids = {name: class_id for class_id, name in names.items()}
     try:
@@ -150,6 +150,6 @@ def _read_folds(root: Path, names: Mapping[int, str], folds: int | str | None) -
         return [sorted(ids[name] for name in fold) for fold in listed]
     except (tomllib.TOMLDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise DatasetError(
-            f"{file} is wrong ({type(error).__name__}: {error}): write folds = [[\"a class\", …], …] "
+            f'{file} is wrong ({type(error).__name__}: {error}): write folds = [["a class", …], …] '
             "with names of the class list"
         ) from error

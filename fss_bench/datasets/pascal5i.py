@@ -1,7 +1,7 @@
 """PASCAL-5i: PASCAL VOC 2012 in four folds of five classes, with or without SBD.
 
-Shaban et al., One-Shot Learning for Semantic Segmentation, BMVC 2017 (the folds); Everingham et al.,
-IJCV 2010 (VOC); Hariharan et al., ICCV 2011 (SBD).
+Shaban et al., One-Shot Learning for Semantic Segmentation, BMVC 2017 (the folds); Everingham et
+al., IJCV 2010 (VOC); Hariharan et al., ICCV 2011 (SBD).
 """
 
 from collections.abc import Sequence
@@ -15,19 +15,19 @@ from fss_bench.errors import DatasetError
 from fss_bench.images import read_image, read_label_map
 
 CLASSES = (
-    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
-    "pottedplant sheep sofa train tvmonitor"
+    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike "
+    "person pottedplant sheep sofa train tvmonitor"
 ).split()
-OFFICIAL_FINGERPRINT = ""
+OFFICIAL_FINGERPRINT = "b4876dbbe6c08535b0b8f3b4ddf172c5a01077962f6e176e985d7b5e98853efb"
 """Index fingerprint of VOC 2012 with all of SBD: 10,582 training and 1,449 test images."""
 
 
 @datasets.register("pascal5i")
 class Pascal5i(SegDataset):
-    """A VOC 2012 tree: `JPEGImages`, `SegmentationClass` and/or `SegmentationClassAug`, `ImageSets`.
+    """A VOC 2012 tree: `JPEGImages`, `SegmentationClass[Aug]`, `ImageSets/Segmentation`.
 
-    Test images are VOC 2012 val. Training images are all others in `SegmentationClassAug` (VOC train
-    and SBD) where that folder is present, else VOC 2012 train. Label 255 is ignore.
+    Test images are VOC 2012 val. Training images are all others in `SegmentationClassAug` (VOC
+    train and SBD) where that folder is present, else VOC 2012 train. Label 255 is ignore.
 
     Args:
         root: the folder that holds `JPEGImages`; `VOCdevkit/VOC2012` inside it is found as well.

@@ -6,7 +6,7 @@ Differs from the paper: no alignment loss (it acts in training alone); any backb
 several levels may be averaged (the paper uses one, the last of VGG-16).
 """
 
-from torch import Tensor, cat
+from torch import Tensor, cat, stack
 
 from fss_bench.backbone import Backbone, Features
 from fss_bench.method import Method, methods
@@ -38,8 +38,8 @@ class PANet(Method):
         """Logits [B, 1 + N, h, w] at the finest level's size."""
         scores = [self._scores(support[at], support_masks, query[at]) for at in self.levels]
         size = max((tuple(s.shape[-2:]) for s in scores), key=lambda hw: hw[0])
-        fused = sum(resize_logits(s, (size[0], size[1])) for s in scores) / len(scores)
-        return self.scale * fused
+        resized = [resize_logits(s, (size[0], size[1])) for s in scores]
+        return self.scale * stack(resized).mean(dim=0)
 
     def _scores(self, support: Tensor, masks: Tensor, query: Tensor) -> Tensor:
         foreground = masked_average_pool(support, masks == 1).mean(dim=2)  # [B, N, C]

@@ -32,7 +32,9 @@ def episode_sheet(
     rows = -(-len(strips) // columns)
     sheet = Image.new("RGB", (columns * (width + 3 * GAP), rows * (height + GAP)), "white")
     for i, strip in enumerate(strips):
-        sheet.paste(strip, ((i % columns) * (width + 3 * GAP) + GAP, (i // columns) * (height + GAP)))
+        sheet.paste(
+            strip, ((i % columns) * (width + 3 * GAP) + GAP, (i // columns) * (height + GAP))
+        )
     return sheet
 
 

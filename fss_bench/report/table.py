@@ -11,7 +11,7 @@ from fss_bench.leaderboard import COLUMNS, Row, method_label
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """The leaderboard as CSV: columns as DESIGN'd, `\\n` line ends, the same bytes for the same runs."""
+    """The leaderboard as CSV; the same runs give the same bytes."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(COLUMNS)

@@ -11,6 +11,7 @@ import numpy as np
 
 from fss_bench.shapes.draws import Point, Reals
 
+# Mirror lines (cos, sin of the angle from the -v axis) that fold the plane onto one n-th of it.
 MIRRORS: dict[int, tuple[Point, ...]] = {
     5: ((-0.309016994, 0.951056516), (0.809016994, 0.587785252)),
     6: ((0.0, 1.0), (0.866025404, 0.5)),

@@ -12,14 +12,19 @@ IMAGE_SIZE = 256  # width and height; the ranges below are made for it
 class Placed(NamedTuple):
     """One object of the scene; position of its centre and radius in pixels."""
 
-    class_index: int  # into CLASSES
+    class_index: int  # in `CLASSES`
     x: int
     y: int
     radius: int
 
 
 def place(draws: Draws, primary: int) -> list[Placed]:
-    """Choose classes (`primary` is an index of `CLASSES`), sizes and places, lowest object first."""
+    """Choose classes, sizes and places; objects later in the list hide earlier ones.
+
+    Args:
+        draws: The scene's random numbers.
+        primary: Index in `CLASSES` of the class of the large object near the middle.
+    """
     count = len(CLASSES)
     kinds = [primary]
     kinds += [(primary + draws.integer(1, count - 1)) % count for _ in range(draws.integer(1, 3))]

@@ -2,7 +2,7 @@
 
 An outline takes coordinates `u`, `v` (v points down) in units of the object's radius and draws its
 own proportions. It returns, in the same unit, roughly how far each point lies outside (negative
-inside). Every outline fits in the unit circle.
+inside). Every outline fits in the unit circle, give or take 2%.
 """
 
 import math
