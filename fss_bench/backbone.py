@@ -39,6 +39,7 @@ class Backbone(nn.Module):
             or is the dilated stage of that name.
         weights: where the weights came from.
         fixed_size: the only input side it takes, or None.
+        default_size, default_level: what methods without a published choice of their own use.
         frozen: whether it is never trained: no gradients, always in eval mode.
     """
 
@@ -53,11 +54,15 @@ class Backbone(nn.Module):
         std: Sequence[float],
         weights: WeightsInfo,
         fixed_size: int | None = None,
+        default_size: int = 417,
+        default_level: str = "c4",
         frozen: bool = True,
     ) -> None:
         super().__init__()
         self.name, self.levels, self.weights = name, dict(levels), weights
         self.fixed_size, self.frozen = fixed_size, frozen
+        self.default_size = fixed_size or default_size
+        self.default_level = default_level if default_level in self.levels else list(levels)[-1]
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 

@@ -1,6 +1,7 @@
 """The command line: bodies parse, call the library, print."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -78,7 +79,9 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
     batch_size: Annotated[int, typer.Option(help="Episodes segmented together.")] = 1,
-    workers: Annotated[int, typer.Option(help="Processes that load images.")] = 2,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that load images; by default half the cores.")
+    ] = None,
     cache_gb: Annotated[
         float | None,
         typer.Option(help="Memory for kept features; by default a quarter of what is free."),
@@ -123,6 +126,9 @@ def evaluate(
             names = ", ".join(source.class_names[c] for c in setting.skipped)
             _note(f"fold {f}, {k}-shot leaves out classes with fewer than {k + 1} images: {names}")
     module = create_method(method, create_backbone(backbone, weights), **method_options)
+    if workers is None:
+        workers = min(4, (os.cpu_count() or 1) // 2)
+    compute = Compute(device, precision, batch_size, workers, cache_gb)
     runs = []
     for k, f in cells:
         with evaluation_progress(f"fold {f} {k}-shot", quiet) as progress:
@@ -134,7 +140,7 @@ def evaluate(
                     fold=f,
                     shots=k,
                     **drawing,
-                    compute=Compute(device, precision, batch_size, workers, cache_gb),
+                    compute=compute,
                     store=store,
                     resume=resume,
                     save_predictions=save_predictions,

@@ -34,9 +34,14 @@ class Row:
         return next(iter(self.folds.values()))
 
     @property
+    def dataset_folds(self) -> int:
+        """Number of folds that the dataset has."""
+        return int(self._any.record["dataset"]["folds"])
+
+    @property
     def complete(self) -> bool:
         """Whether all folds of the dataset are there."""
-        return len(self.folds) == int(self._any.record["dataset"]["folds"])
+        return len(self.folds) == self.dataset_folds
 
     @property
     def miou(self) -> float | None:

@@ -23,7 +23,7 @@ class Method(nn.Module):
     Args:
         backbone: the feature extractor.
         levels: the levels it uses.
-        input_size: side of the square that images are warped to; the backbone's own if it has one.
+        input_size: side of the square that images are warped to; by default the backbone's.
     """
 
     segment: Callable[[Features, Tensor, Features], Tensor]
@@ -37,7 +37,7 @@ class Method(nn.Module):
         super().__init__()
         backbone.check_levels(levels)
         self.backbone, self.levels = backbone, tuple(levels)
-        self.input_size = input_size or backbone.fixed_size or DEFAULT_INPUT_SIZE
+        self.input_size = input_size or backbone.default_size
 
     def encode(self, images: Tensor) -> Features:
         """Features of images [B, 3, H, W] in [0, 1]: level -> [B, C, h, w]."""

@@ -1,6 +1,7 @@
 """Any timm model as a backbone, through timm's `forward_intermediates`; `create_backbone`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ class TimmBackbone(Backbone):
         output_stride: 8 or 16 dilates the later stages of convolutional networks; levels keep
             names.
         frozen: no gradients, always in eval mode.
+        taps: further levels: name -> (module inside the model, level of the same size that runs it,
+            channels).
+        default_size, default_level: see `Backbone`.
 
     Raises:
         FssBenchError: the model has no feature maps, or does not take `output_stride`.
@@ -44,36 +48,51 @@ class TimmBackbone(Backbone):
         seed: int = 0,
         output_stride: int | None = None,
         frozen: bool = True,
+        taps: Mapping[str, tuple[str, str, int]] | None = None,
+        default_size: int = 417,
+        default_level: str = "c4",
     ) -> None:
         model = _build(name, seed, output_stride)
         info = load_weights(model, name, weights)
         config = model.pretrained_cfg
         found = _levels(model, dilated=output_stride is not None)
+        levels = {level: size for level, (_, size) in found.items()}
+        for tap, (_, runner, channels) in (taps or {}).items():
+            levels[tap] = Level(channels, levels[runner].stride)
         super().__init__(
             name,
-            {level: size for level, (_, size) in found.items()},
+            levels,
             config["mean"],
             config["std"],
             info,
             fixed_size=config["input_size"][-1] if config.get("fixed_input_size") else None,
+            default_size=default_size,
+            default_level=default_level,
             frozen=frozen,
         )
+        self._taps = dict(taps or {})
         self._positions = {level: position for level, (position, _) in found.items()}
         self.model = model.to(memory_format=torch.channels_last)
         self.freeze()
 
     def extract(self, images: Tensor, levels: Sequence[str]) -> Features:
         """Feature maps of normalised images [B, 3, H, W], up to the deepest level asked."""
-        positions = sorted({self._positions[level] for level in levels})
-        maps = self.model.forward_intermediates(
-            images.contiguous(memory_format=torch.channels_last),
-            indices=positions,
-            stop_early=True,
-            intermediates_only=True,
-            output_fmt="NCHW",
-        )
+        tapped = [level for level in levels if level in self._taps]
+        runners = {level: self._taps[level][1] if level in tapped else level for level in levels}
+        positions = sorted({self._positions[runner] for runner in runners.values()})
+        with _captured(self.model, {tap: self._taps[tap][0] for tap in tapped}) as found:
+            maps = self.model.forward_intermediates(
+                images.contiguous(memory_format=torch.channels_last),
+                indices=positions,
+                stop_early=True,
+                intermediates_only=True,
+                output_fmt="NCHW",
+            )
         by_position = dict(zip(positions, maps, strict=True))
-        return {level: by_position[self._positions[level]] for level in levels}
+        return {
+            level: found[level] if level in tapped else by_position[self._positions[level]]
+            for level in levels
+        }
 
 
 def create_backbone(name: str, weights: str | Path = "imagenet", **options: Any) -> Backbone:
@@ -98,6 +117,21 @@ def create_backbone(name: str, weights: str | Path = "imagenet", **options: Any)
         raise UnknownNameError("backbone", name, [*backbones.names(), *timm_names()])
     fixed = {"name": name, "weights": str(weights)}
     return construct(TimmBackbone, f"backbone {name!r}", fixed, options)
+
+
+@contextmanager
+def _captured(model: Any, modules: Mapping[str, str]) -> Iterator[dict[str, Tensor]]:
+    """Outputs of inner modules while the context lasts: name -> output of the module of a path."""
+    outputs: dict[str, Tensor] = {}
+    with ExitStack() as stack:
+        for name, path in modules.items():
+
+            def keep(_module: Any, _inputs: Any, output: Tensor, name: str = name) -> None:
+                outputs[name] = output
+
+            handle = model.get_submodule(path).register_forward_hook(keep)
+            stack.callback(handle.remove)
+        yield outputs
 
 
 def _build(name: str, seed: int, output_stride: int | None) -> Any:

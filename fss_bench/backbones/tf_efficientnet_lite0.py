@@ -6,7 +6,12 @@ from fss_bench.timm_backbone import TimmBackbone
 
 @backbones.register("tf_efficientnet_lite0")
 class EfficientNetLite0(TimmBackbone):
-    """See `TimmBackbone` for the arguments."""
+    """See `TimmBackbone` for the arguments.
+
+    Two stages have stride 32: `c5_0` is the first of them (192 channels), `c5` the second (320).
+    The default level and size are the best of those measured in docs/panet-levels.md. Sizes that
+    are no multiple of 32 shift the deep features by about a cell, because of its padding.
+    """
 
     def __init__(
         self,
@@ -15,4 +20,13 @@ class EfficientNetLite0(TimmBackbone):
         output_stride: int | None = None,
         frozen: bool = True,
     ) -> None:
-        super().__init__("tf_efficientnet_lite0", weights, seed, output_stride, frozen)
+        super().__init__(
+            "tf_efficientnet_lite0",
+            weights,
+            seed,
+            output_stride,
+            frozen,
+            taps={"c5_0": ("blocks.5", "c5", 192)},
+            default_size=384,
+            default_level="c5_0",
+        )

@@ -19,19 +19,21 @@ class PANet(Method):
 
     Args:
         backbone: the feature extractor.
-        level: a level, or several joined by `+`, whose scores are averaged at the finest of them.
+        level: a level, or several joined by `+`, whose scores are averaged at the finest of them;
+            by default the backbone's.
         scale: factor on the cosine before the softmax.
-        input_size: side of the input square.
+        input_size: side of the input square; by default the backbone's (417 as in the paper, or
+            what it needs).
     """
 
     def __init__(
         self,
         backbone: Backbone,
-        level: str = "c4",
+        level: str | None = None,
         scale: float = 20.0,
         input_size: int | None = None,
     ) -> None:
-        super().__init__(backbone, level.split("+"), input_size)
+        super().__init__(backbone, (level or backbone.default_level).split("+"), input_size)
         self.scale = scale
 
     def segment(self, support: Features, support_masks: Tensor, query: Features) -> Tensor:

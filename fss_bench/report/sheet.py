@@ -51,12 +51,12 @@ def _strip(dataset: SegDataset, spec: EpisodeSpec, tile: int) -> Image.Image:
         strip.paste(picture, (i * (tile + GAP) + (GAP if i >= len(tiles) - 2 else 0), HEADER))
     names = ", ".join(dataset.class_names[c] for c in spec.classes)
     shots = len(spec.supports[0])
-    text = f"{spec.index}: {names}   {'support' if shots == 1 else f'{shots} supports'}"
+    text = f"{spec.index}  {names}" + (f", {shots} supports" if shots > 1 else "")
     font = ImageFont.load_default(12)
     draw = ImageDraw.Draw(strip)
     draw.text((0, 2), text, fill="black", font=font)
-    query_at = (len(tiles) - 2) * (tile + GAP) + GAP
-    draw.text((query_at, 2), "query                 and its truth", fill="black", font=font)
+    for i, caption in ((len(tiles) - 2, "query"), (len(tiles) - 1, "its truth")):
+        draw.text((i * (tile + GAP) + GAP, 2), caption, fill="black", font=font)
     return strip
 
 

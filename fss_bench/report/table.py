@@ -3,11 +3,10 @@
 import csv
 import io
 from collections.abc import Sequence
-from typing import Any
 
 from rich.table import Table
 
-from fss_bench.leaderboard import COLUMNS, Row, method_label
+from fss_bench.leaderboard import COLUMNS, Row
 
 
 def to_csv(rows: Sequence[Row]) -> str:
@@ -28,14 +27,12 @@ def leaderboard_tables(rows: Sequence[Row]) -> list[Table]:
             group = row.group
             tables.append(_new_table(row))
         cell = dict(zip(COLUMNS, row.cells(), strict=True))
-        record: dict[str, Any] = next(iter(row.folds.values())).record
-        interval = f"{cell['miou_ci_low']} to {cell['miou_ci_high']}" if row.complete else ""
+        low, high = cell["miou_ci_low"], cell["miou_ci_high"]
         tables[-1].add_row(
             cell["rank"],
-            f"{method_label(record)}\n{cell['backbone']}\n{cell['weights']}",
+            f"{cell['method']}\n{cell['backbone']}\n{cell['weights']}",
             *(cell[f"fold{fold}"] for fold in _fold_columns(row)),
-            cell["miou"],
-            interval,
+            f"{cell['miou']}\n{low}\n{high}" if row.complete else "",
             cell["fb_iou"],
             cell["ms_per_episode"],
         )
@@ -48,15 +45,14 @@ def _new_table(row: Row) -> Table:
         f"{cell['dataset']}, {cell['ways']}-way {cell['shots']}-shot, protocol {cell['protocol']}\n"
         f"{cell['episodes']} episodes, sha256 {cell['episodes_sha256'][:16]}"
     )
-    table = Table(title=title, title_justify="left", title_style="")
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     table.add_column("#", justify="right")
-    table.add_column("method", overflow="fold")
-    for fold in _fold_columns(row):
-        table.add_column(f"fold{fold}", justify="right", no_wrap=True)
-    for name in ("mIoU", "95 % interval", "FB-IoU", "ms"):
+    table.add_column("method\nbackbone\nweights", overflow="fold", min_width=21)
+    folds = [f"fold{fold}" for fold in _fold_columns(row)]
+    for name in (*folds, "mIoU\n95 % from\nto", "FB-IoU", "ms"):
         table.add_column(name, justify="right")
     return table
 
 
 def _fold_columns(row: Row) -> range:
-    return range(min(4, next(iter(row.folds.values())).record["dataset"]["folds"]))
+    return range(min(4, row.dataset_folds))
