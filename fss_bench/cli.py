@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -366,18 +366,27 @@ def data_show(
 def main() -> None:
     """Entry point: a mistake is one line and status 2, an interruption status 130."""
     try:
-        app()
+        status = app(standalone_mode=False)
     except FssBenchError as error:
-        _fail(str(error), 2)
+        _fail("error: " + " ".join(str(error).split()), 2)
     except KeyboardInterrupt:
-        _fail("interrupted: the same command goes on from here", 130)
+        status = 130
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(1) from None
+    except Exception as error:
+        usage = getattr(error, "format_message", None)  # typer's own errors share no public class
+        if usage is None:
+            raise
+        _fail(f"error: {usage()} See fss-bench --help." if usage() else "", 2)
+    if status == 130:  # typer turns Ctrl-C into this
+        _fail("interrupted: the same command goes on from here", 130)
+    raise SystemExit(status if isinstance(status, int) else 0)
 
 
-def _fail(text: str, status: int) -> None:
-    print(f"error: {' '.join(text.split())}" if status == 2 else text, file=sys.stderr)
+def _fail(text: str, status: int) -> NoReturn:
+    if text:
+        print(text, file=sys.stderr)
     raise SystemExit(status)
 
 

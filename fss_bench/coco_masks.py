@@ -104,7 +104,10 @@ class CocoReader:
 
     @cached_property
     def _ids(self) -> dict[str, int]:
-        return {self._name_of(info): i for i, info in self.annotations.images.items()}
+        try:
+            return {self._name_of(info): i for i, info in self.annotations.images.items()}
+        except ValueError as error:
+            raise DatasetError(f"{self.file}: an image id is not a number ({error})") from error
 
     def images(self) -> list[str]:
         """Image ids in file order."""
@@ -222,23 +225,36 @@ def _paint(
 
 
 def _decode(annotation: Mapping[str, Any], height: int, width: int) -> NDArray[np.bool_]:
-    segmentation = annotation.get("segmentation")
     try:
-        if isinstance(segmentation, list):
-            code = rle_tools.merge(rle_tools.frPyObjects(segmentation, height, width))
-        elif isinstance(segmentation, dict) and isinstance(segmentation["counts"], list):
-            code = rle_tools.frPyObjects(segmentation, height, width)
-        else:
-            code = segmentation
-        mask = np.asarray(rle_tools.decode(code), dtype=bool)
+        code = _run_lengths(annotation.get("segmentation"), height, width)
+        return np.asarray(rle_tools.decode(code), dtype=bool)
     except Exception as error:
         raise DatasetError(
             f"annotation {annotation.get('id')} of image {annotation.get('image_id')} has a "
             f"segmentation that cannot be decoded ({one_line(error)}): mend or remove it"
         ) from error
-    if mask.shape != (height, width):
-        raise DatasetError(
-            f"annotation {annotation.get('id')} of image {annotation.get('image_id')} is "
-            f"{mask.shape[1]}x{mask.shape[0]}, its image {width}x{height}: mend or remove it"
-        )
-    return mask
+
+
+def _run_lengths(segmentation: Any, height: int, width: int) -> Any:
+    """Compressed code of a polygon list or of a run-length code of either form.
+
+    Checks what pycocotools would answer with a crash or with the contents of unused memory.
+
+    Raises:
+        ValueError: nothing there, another size, or numbers that are none of an image's.
+    """
+    if not segmentation:
+        raise ValueError("no polygon and no run-length code")
+    if isinstance(segmentation, list):
+        if not all(np.abs(np.asarray(xy, dtype=float)).max() < 1e6 for xy in segmentation):
+            raise ValueError("a corner a million pixels away, or not a number")
+        return rle_tools.merge(rle_tools.frPyObjects(segmentation, height, width))
+    rows, columns = segmentation["size"]
+    if (rows, columns) != (height, width):
+        raise ValueError(f"size {columns}x{rows}, its image is {width}x{height}")
+    counts = segmentation["counts"]
+    if not isinstance(counts, list):
+        return segmentation
+    if sum(map(int, counts)) != height * width:
+        raise ValueError(f"counts add up to {sum(counts)}, not {height} * {width}")
+    return rle_tools.frPyObjects(segmentation, height, width)

@@ -29,7 +29,7 @@ from fss_bench.registry import datasets
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, Split] = ("train", "test")
 
-__all__ = ["SPLITS", "SegDataset", "Split", "create_dataset", "datasets", "even_folds"]
+__all__ = ["SPLITS", "SegDataset", "Split", "create_dataset", "datasets", "even_folds", "read_lines"]
 
 
 class SegDataset(ABC):
@@ -129,7 +129,7 @@ class SegDataset(ABC):
     def _checked_images(self) -> list[tuple[str, str]]:
         pairs: list[tuple[str, str]] = []
         for split in SPLITS:
-            images = self.list_images(split)
+            images = list(dict.fromkeys(self.list_images(split)))
             self._check_files(split, images)
             pairs += [(split, image) for image in images]
         return pairs
@@ -191,6 +191,25 @@ def check_size(image: str, mask: Sequence[int], pixels: Sequence[int]) -> None:
             f"mask of image {image} is {mask[1]}x{mask[0]}, the image {pixels[1]}x{pixels[0]} "
             "(width x height): make the mask again at the image's size"
         )
+
+
+def read_lines(file: Path, content: str) -> list[str]:
+    """The lines of a UTF-8 text file that are not blank, without the blanks around them.
+
+    Args:
+        file: the file.
+        content: what it holds, for error messages.
+
+    Raises:
+        DatasetError: missing, or not UTF-8.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise DatasetError(f"{file} is missing: write {content} there, one a line") from error
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{file} is not UTF-8 text ({error.reason}): save it as UTF-8") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def even_folds(class_ids: Sequence[int], folds: int) -> list[list[int]]:

@@ -15,9 +15,21 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     """A photograph as [H, W, 3] uint8 RGB. EXIF rotation is not applied: masks are not rotated.
 
     Raises:
-        DatasetError: missing, truncated or not an image.
+        DatasetError: missing, truncated, not an image, or of a kind without a known white.
     """
-    return np.asarray(_open(path, "image").convert("RGB"), dtype=np.uint8)
+    picture = _open(path, "image")
+    if picture.mode == "F" or (picture.mode == "I" and picture.format != "PNG"):
+        raise DatasetError(
+            f"image {path} has mode {picture.mode}, whose brightest value is not known: save it "
+            "with 8 or 16 bits"
+        )
+    picture.info.pop("transparency", None)  # Pillow warns of it; alpha is dropped in every mode
+    if picture.mode.startswith("I"):  # 16 bits, which Pillow would clip to 255
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    try:
+        return np.asarray(picture.convert("RGB"), dtype=np.uint8)
+    except ValueError as error:
+        raise _unreadable(path, "image", error) from error
 
 
 def read_label_map(path: Path) -> NDArray[np.uint8]:

@@ -168,10 +168,11 @@ def cached_index(source: IndexSource, rebuild: bool = False) -> Index:
 
     A cache folder that cannot be written costs a warning and a rebuild next time, not the run.
     """
-    import pandas as pd
     from filelock import FileLock
 
     file = cache_folder() / "index" / f"{source.stamp()[:32]}.parquet"
+    if file.is_file() and not rebuild:  # it is complete; the folder may be another user's
+        return _read(file)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(file.with_suffix(".lock"))
@@ -184,9 +185,15 @@ def cached_index(source: IndexSource, rebuild: bool = False) -> Index:
             temporary = file.with_suffix(f".{os.getpid()}.tmp")
             build_table(source).to_parquet(temporary, index=False)
             temporary.replace(file)
-        return Index(pd.read_parquet(file, columns=list(COLUMNS)), file)
+        return _read(file)
     finally:
         lock.release()
+
+
+def _read(file: Path) -> Index:
+    import pandas as pd
+
+    return Index(pd.read_parquet(file, columns=list(COLUMNS)), file)
 
 
 def build_table(source: IndexSource) -> "pd.DataFrame":

@@ -26,18 +26,18 @@ def verify(
         dataset: the data; its index is not needed.
         progress: called with images done and in all.
     """
-    pairs: list[tuple[str, str]] = []
+    splits: dict[str, str] = {}  # image -> split; one that serves both is checked once
     for split in SPLITS:
         try:
-            pairs += [(split, image) for image in dataset.list_images(split)]
+            splits |= {i: split for i in dataset.list_images(split) if i not in splits}
         except DatasetError as error:
             yield Problem(split, "", str(error))
 
-    def check(pair: tuple[str, str]) -> list[Problem]:
-        return [Problem(*pair, text) for text in dataset.problems(pair[1])]
+    def check(image: str) -> list[Problem]:
+        return [Problem(splits[image], image, text) for text in dataset.problems(image)]
 
     with ThreadPoolExecutor() as pool:
-        for done, found in enumerate(pool.map(check, pairs), start=1):
+        for done, found in enumerate(pool.map(check, splits), start=1):
             yield from found
             if progress:
-                progress(done, len(pairs))
+                progress(done, len(splits))

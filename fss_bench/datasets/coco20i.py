@@ -106,11 +106,13 @@ class Coco20i(SegDataset):
 
     def files_of(self, image: str) -> Sequence[Path]:
         names = {"2014": "COCO_{prefix}2014_{image}.jpg", "2017": "{image}.jpg"}[self.year]
-        files = [
+        train, test = (
             self._readers[split].folder / names.format(prefix=prefix, image=image)
             for split, prefix in PREFIX.items()
-        ]
-        return [next((file for file in files if file.is_file()), files[-1])]
+        )
+        if train.is_file() or test.is_file():
+            return [train if train.is_file() else test]
+        return [train if image in self._readers["train"] else test]
 
     def load_image(self, image: str) -> NDArray[np.uint8]:
         return read_image(self.files_of(image)[0])

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fss_bench.coco_masks import CocoReader, Crowd, Overlap, indexed_labels, indexed_mask
-from fss_bench.dataset import SegDataset, Split, datasets, even_folds
+from fss_bench.dataset import SegDataset, Split, datasets, even_folds, read_lines
 from fss_bench.errors import DatasetError, shorten
 from fss_bench.images import read_image, read_label_map
 from fss_bench.index import ImageCounts
@@ -60,7 +60,7 @@ class Folder(SegDataset):
     def list_images(self, split: Split) -> Sequence[str]:
         known = self._coco.images() if self._coco else sorted(self._files)
         chosen = self.root / f"{split}.txt"
-        images = chosen.read_text(encoding="utf-8").split() if chosen.is_file() else known
+        images = read_lines(chosen, "image names") if chosen.is_file() else known
         unknown = sorted(set(images) - set(known))
         if unknown:
             raise DatasetError(
@@ -104,8 +104,15 @@ class Folder(SegDataset):
 
     @cached_property
     def _files(self) -> dict[str, Path]:
-        files = (f for f in (self.root / "images").iterdir() if f.suffix.lower() in SUFFIXES)
-        return {file.stem: file for file in files}
+        found = sorted((self.root / "images").iterdir())
+        files: dict[str, Path] = {}
+        for file in (f for f in found if f.suffix.lower() in SUFFIXES):
+            if file.stem in files:
+                raise DatasetError(
+                    f"{files[file.stem]} and {file.name} would share one mask: rename one"
+                )
+            files[file.stem] = file
+        return files
 
     def _mask_file(self, image: str) -> Path:
         return self.root / "masks" / f"{image}.png"
@@ -127,28 +134,30 @@ def _coco_reader(root: Path, overlap: Overlap, crowd: Crowd) -> CocoReader | Non
 
 def _read_classes(root: Path) -> dict[int, str]:
     file = root / "classes.txt"
-    if not file.is_file():
-        raise DatasetError(f"{file} is missing: write the class names there, one a line")
-    names = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    names = read_lines(file, "the class names")
     if not 1 <= len(names) <= 254 or len(set(names)) != len(names):
         raise DatasetError(f"{file} has {len(names)} names: it needs 1 to 254 different ones")
     return dict(enumerate(names, start=1))
 
 
-def _read_folds(root: Path, names: Mapping[int, str], folds: int | str | None) -> list[list[int]]:
+def _read_folds(root: Path, names: Mapping[int, str], folds: int | None) -> list[list[int]]:
     file = root / "folds.toml"
     if not file.is_file():
-        count = int(folds) if folds else max(1, min(4, len(names) // 2))
-        if not 1 <= count <= len(names):
+        count = max(1, min(4, len(names) // 2)) if folds is None else folds
+        if not isinstance(count, int) or not 1 <= count <= len(names):
             raise DatasetError(
-                f"{count} folds of {len(names)} classes: use --dataset-option folds=N"
+                f"dataset option folds={count!r}: it must be a whole number, 1 to {len(names)} "
+                "(the number of classes)"
             )
         return even_folds(list(names), count)
     ids = {name: class_id for class_id, name in names.items()}
     try:
         listed: list[list[str]] = tomllib.loads(file.read_text(encoding="utf-8"))["folds"]
-        return [sorted(ids[name] for name in fold) for fold in listed]
-    except (tomllib.TOMLDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        found = [sorted({ids[name] for name in fold}) for fold in listed]
+        if not found or not all(found):
+            raise ValueError("a fold without classes, or no folds")
+        return found
+    except (ValueError, KeyError, TypeError) as error:
         raise DatasetError(
             f'{file} is wrong ({type(error).__name__}: {error}): write folds = [["a class", …], …] '
             "with names of the class list"

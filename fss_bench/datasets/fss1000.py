@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fss_bench.dataset import SegDataset, Split, datasets
+from fss_bench.dataset import SegDataset, Split, datasets, read_lines
 from fss_bench.errors import DatasetError, shorten
 from fss_bench.images import read_binary_mask, read_image
 
@@ -61,6 +61,10 @@ class Fss1000(SegDataset):
             for file in sorted((self.root / name).glob("*.png"), key=_number)
         ]
 
+    def base_classes(self, fold: int) -> tuple[int, ...]:
+        self.novel_classes(fold)  # raises if there is no such fold
+        return tuple(sorted(self._ids[name] for name in self._by_split["train"]))
+
     def files_of(self, image: str) -> Sequence[Path]:
         return self.root / f"{image}.jpg", self.root / f"{image}.png"
 
@@ -95,7 +99,7 @@ def _read_list(file: Path) -> list[str]:
             f"{file} is missing: put the official class lists (trn.txt, test.txt) there or pass "
             "--dataset-option splits=DIR"
         )
-    return file.read_text(encoding="utf-8").split()
+    return read_lines(file, "class names")
 
 
 def _number(file: Path) -> tuple[int, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fss_bench.dataset import SegDataset, Split, datasets, even_folds
+from fss_bench.dataset import SegDataset, Split, datasets, even_folds, read_lines
 from fss_bench.errors import DatasetError
 from fss_bench.images import read_image, read_label_map
 
@@ -74,9 +74,7 @@ class Pascal5i(SegDataset):
 
     def _read_list(self, name: str) -> list[str]:
         file = self.root / "ImageSets" / "Segmentation" / f"{name}.txt"
-        if not file.is_file():
-            raise DatasetError(f"{file} is missing: it lists the {name} images, one a line")
-        return file.read_text(encoding="utf-8").split()
+        return read_lines(file, f"the {name} images of VOC 2012")
 
 
 def _find_root(root: Path) -> Path:

@@ -32,7 +32,7 @@ def leaderboard_tables(rows: Sequence[Row]) -> list[Table]:
             cell["rank"],
             f"{cell['method']}\n{cell['backbone']}\n{cell['weights']}",
             *(cell[f"fold{fold}"] for fold in _fold_columns(row)),
-            f"{cell['miou']}\n{low}\n{high}" if row.complete else "",
+            f"{cell['miou']}\n{low}-{high}" if row.complete else "",
             cell["fb_iou"],
             cell["ms_per_episode"],
         )
@@ -49,7 +49,7 @@ def _new_table(row: Row) -> Table:
     table.add_column("#", justify="right")
     table.add_column("method\nbackbone\nweights", overflow="fold", min_width=21)
     folds = [f"fold{fold}" for fold in _fold_columns(row)]
-    for name in (*folds, "mIoU\n95 % from\nto", "FB-IoU", "ms"):
+    for name in (*folds, "mIoU\n95 % CI", "FB-IoU", "ms"):
         table.add_column(name, justify="right")
     return table
 
