@@ -255,6 +255,6 @@ def _run_lengths(segmentation: Any, height: int, width: int) -> Any:
     counts = segmentation["counts"]
     if not isinstance(counts, list):
         return segmentation
-    if sum(map(int, counts)) != height * width:
-        raise ValueError(f"counts add up to {sum(counts)}, not {height} * {width}")
+    if (total := sum(map(int, counts))) != height * width:
+        raise ValueError(f"counts add up to {total}, not {height} * {width}")
     return rle_tools.frPyObjects(segmentation, height, width)

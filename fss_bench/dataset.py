@@ -29,7 +29,15 @@ from fss_bench.registry import datasets
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, Split] = ("train", "test")
 
-__all__ = ["SPLITS", "SegDataset", "Split", "create_dataset", "datasets", "even_folds", "read_lines"]
+__all__ = [
+    "SPLITS",
+    "SegDataset",
+    "Split",
+    "create_dataset",
+    "datasets",
+    "even_folds",
+    "read_lines",
+]
 
 
 class SegDataset(ABC):
@@ -208,7 +216,7 @@ def read_lines(file: Path, content: str) -> list[str]:
     except FileNotFoundError as error:
         raise DatasetError(f"{file} is missing: write {content} there, one a line") from error
     except UnicodeDecodeError as error:
-        raise DatasetError(f"{file} is not UTF-8 text ({error.reason}): save it as UTF-8") from error
+        raise DatasetError(f"{file} is not UTF-8 ({error.reason}): save it as UTF-8") from error
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 

@@ -95,10 +95,11 @@ class EpisodeSampler:
         check_counts(ways, shots)
         self.fold, self.ways, self.shots, self.seed = fold, ways, shots, seed
         self._names = names or {}
-        self.skipped = tuple(c for c in sorted(pools) if len(pools[c]) < shots + 1)
+        pools = {c: sorted(set(pools[c])) for c in sorted(pools)}
+        self.skipped = tuple(c for c in pools if len(pools[c]) < shots + 1)
         if self.skipped and short_classes == "error":
             raise EpisodeError(self._too_few(self.skipped[0], pools))
-        self._pools = {c: sorted(pools[c]) for c in sorted(pools) if c not in self.skipped}
+        self._pools = {c: pools[c] for c in pools if c not in self.skipped}
         self.classes = tuple(self._pools)
         if len(self.classes) < ways:
             raise EpisodeError(
@@ -126,11 +127,14 @@ class EpisodeSampler:
         return [self[i] for i in range(episodes)]
 
     def _ways(self, primary: int, i: int) -> tuple[int, ...]:
-        def rank(class_id: int) -> int:
+        def chosen(class_id: int) -> int:
             return digest_int(self.seed, self.fold, i, "way", class_id)
 
-        others = sorted((c for c in self.classes if c != primary), key=rank)[: self.ways - 1]
-        return tuple(sorted((primary, *others), key=rank))
+        def place(class_id: int) -> int:  # a key of its own: no place may hint at the query's class
+            return digest_int(self.seed, self.fold, i, "place", class_id)
+
+        others = sorted((c for c in self.classes if c != primary), key=chosen)[: self.ways - 1]
+        return tuple(sorted((primary, *others), key=place))
 
     def _query(self, class_id: int, turn: int) -> str:
         lap, position = divmod(turn, len(self._pools[class_id]))

@@ -65,7 +65,7 @@ def image_size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as picture:
             return picture.height, picture.width
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _unreadable(path, "image", error) from error
 
 

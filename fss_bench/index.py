@@ -178,16 +178,32 @@ def cached_index(source: IndexSource, rebuild: bool = False) -> Index:
         lock = FileLock(file.with_suffix(".lock"))
         lock.acquire()
     except OSError as error:
-        warnings.warn(f"index not cached: cannot write {file.parent} ({error})", stacklevel=2)
+        _warn_not_cached(file, error)
         return Index(build_table(source))
     try:
         if rebuild or not file.is_file():
-            temporary = file.with_suffix(f".{os.getpid()}.tmp")
-            build_table(source).to_parquet(temporary, index=False)
-            temporary.replace(file)
+            table = build_table(source)
+            try:
+                _write(table, file)
+            except OSError as error:
+                _warn_not_cached(file, error)
+                return Index(table)
         return _read(file)
     finally:
         lock.release()
+
+
+def _warn_not_cached(file: Path, error: OSError) -> None:
+    warnings.warn(f"index not cached: cannot write {file.parent} ({error})", stacklevel=3)
+
+
+def _write(table: "pd.DataFrame", file: Path) -> None:
+    temporary = file.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        table.to_parquet(temporary, index=False)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _read(file: Path) -> Index:

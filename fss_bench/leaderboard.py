@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fss_bench.metrics import class_counts
+from fss_bench.metrics import averaged_classes, class_counts
 from fss_bench.results import Run, fingerprint
 from fss_bench.statistics import bootstrap_mean_iou
 
@@ -55,7 +55,12 @@ class Row:
         """95 % bootstrap interval of `miou`."""
         if not self.complete:
             return None
-        return bootstrap_mean_iou([class_counts(run.episodes) for run in self.folds.values()])
+        rule = self._any.record["protocol"]["empty_class"]
+        runs = self.folds.values()
+        return bootstrap_mean_iou(
+            [class_counts(run.episodes) for run in runs],
+            [averaged_classes(run.metrics.per_class, rule) for run in runs],
+        )
 
     @property
     def fb_iou(self) -> float | None:

@@ -169,7 +169,11 @@ def load_square(dataset: SegDataset, image: str, size: int) -> Tensor:
 
 
 def resize_nearest(mask: Tensor, size: int) -> Tensor:
-    """A mask [H, W] to a square [S, S] by legacy nearest: source index floor(i * in / out)."""
+    """A mask [H, W] to a square [S, S] by torch's legacy nearest.
+
+    Its source index is floor(i * in / out) with in / out rounded to float32, as in the published
+    codes: where i * in / out is whole it may be one less.
+    """
     return F.interpolate(mask[None, None], size=(size, size), mode="nearest")[0, 0]
 
 

@@ -100,7 +100,7 @@ def compute_metrics(
     """
     rows = class_counts(episodes)
     scores = _class_scores(rows, names, classes)
-    low, high = bootstrap_mean_iou([rows])
+    low, high = bootstrap_mean_iou([rows], [averaged_classes(scores, empty_class)])
     return Metrics(
         miou=_mean(scores, empty_class),
         miou_ci95=(low, high),
@@ -110,6 +110,11 @@ def compute_metrics(
         ),
         per_class=scores,
     )
+
+
+def averaged_classes(scores: Mapping[str, ClassScore], empty_class: str) -> int:
+    """Number of classes that mIoU is a mean over."""
+    return sum(empty_class == "zero" or score.iou is not None for score in scores.values())
 
 
 def _class_scores(

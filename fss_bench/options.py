@@ -33,7 +33,7 @@ def construct(cls: Callable[..., T], what: str, fixed: Mapping[str, Any], option
     taken = inspect.signature(cls).parameters
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in taken.values())
     for key in options:
-        if not open_ended and (key not in taken or key in fixed):
+        if key in fixed or (key not in taken and not open_ended):
             raise UnknownNameError(f"option of {what}", key, set(taken) - set(fixed))
     return cls(**fixed, **options)
 

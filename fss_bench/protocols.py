@@ -23,7 +23,8 @@ class EvaluationProtocol:
             or counted as `zero` (HSNet, PFENet).
         image_resize: how images reach the method's input square: aspect ratio not kept, PIL's
             antialiased bilinear filter.
-        mask_resize: how masks reach the square: legacy nearest, index floor(i * in / out).
+        mask_resize: how masks reach the square: torch's legacy nearest, index floor(i * in / out)
+            in float32.
         iou_at: IoU at the query's `original` size (logits resized bilinearly, then argmax), or at
             the method's `input` square.
         query_ignore: pixels labelled 255 in the query are `excluded`, or counted as `background`.
@@ -73,24 +74,35 @@ class EvaluationProtocol:
 
     @property
     def label(self) -> str:
-        """The name and the rules that differ from the named protocol: `standard+episodes=200`."""
-        origin = asdict(PROTOCOLS[self.name])
+        """The name and the rules that differ from the named protocol: `standard+episodes=200`.
+
+        A protocol of your own is compared with the defaults.
+        """
+        origin = asdict(PROTOCOLS.get(self.name, EvaluationProtocol(self.name)))
         changed = {k: v for k, v in asdict(self).items() if v != origin[k]}
         return "+".join([self.name, *(f"{k}={v}" for k, v in sorted(changed.items()))])
 
 
 def _parse(rule: str, value: Any, kind: Any) -> Any:
     if kind is int:
-        try:
-            number = int(value)
-        except ValueError:
-            raise FssBenchError(f"rule {rule}={value!r}: it must be a whole number") from None
+        number = _whole(value)
+        if number is None:
+            raise FssBenchError(f"rule {rule}={value!r}: it must be a whole number")
         if number < 1:
             raise FssBenchError(f"rule {rule}={number}: it must be 1 or more")
         return number
     if value not in get_args(kind):
         raise FssBenchError(f"rule {rule}={value!r}: it must be one of {', '.join(get_args(kind))}")
     return value
+
+
+def _whole(value: Any) -> int | None:
+    """The number, or None for anything that `int` would have to cut or cannot take."""
+    try:
+        number = int(value)
+        return None if isinstance(value, bool) or number != float(value) else number
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 PROTOCOLS: dict[str, EvaluationProtocol] = {
@@ -111,13 +123,14 @@ SUMMARIES = {
 
 
 def get_protocol(protocol: str | EvaluationProtocol) -> EvaluationProtocol:
-    """A named protocol; an EvaluationProtocol is returned as it is.
+    """A named protocol, or an EvaluationProtocol whose values are checked.
 
     Raises:
         UnknownNameError: no protocol of that name.
+        FssBenchError: a rule of the EvaluationProtocol has a value that does not exist.
     """
     if isinstance(protocol, EvaluationProtocol):
-        return protocol
+        return protocol.replace_rules({k: v for k, v in asdict(protocol).items() if k != "name"})
     if protocol not in PROTOCOLS:
         raise UnknownNameError("protocol", protocol, PROTOCOLS)
     return PROTOCOLS[protocol]

@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import pickle
-import zlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,13 +138,17 @@ class _PlainUnpickler(pickle.Unpickler):
 
 def _read_pairs(file: Path) -> HSNetLists:
     pairs = []
-    for line in file.read_text(encoding="utf-8").split():
-        image, _, class_id = line.partition("__")
-        if not class_id.isdigit():
+    try:
+        lines = file.read_text(encoding="utf-8").split()
+    except (OSError, ValueError) as error:
+        raise _unreadable(file, error) from error
+    for line in lines:
+        found = re.fullmatch(r"(.+)__(\d{1,3})", line, re.ASCII)
+        if not found:
             raise DatasetError(
-                f"{file}: line {line!r} is not of the form image__class: fetch it again"
+                f"{file}: line {line[:40]!r} is not of the form image__class: fetch it again"
             )
-        pairs.append((image, int(class_id)))
+        pairs.append((found[1], int(found[2])))
     by_class: dict[int, list[str]] = {}
     for image, number in pairs:
         by_class.setdefault(number, []).append(image)
@@ -160,21 +164,11 @@ def _read_by_class(file: Path) -> HSNetLists:
             else json.loads(gzip.decompress(raw))
         )
         by_class = {
-            int(class_id) + 1: [Path(name).stem[-12:] for name in names]
+            int(str(class_id)) + 1: [Path(name).stem[-12:] for name in names]
             for class_id, names in data.items()
             if names
         }
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        KeyError,
-        IndexError,
-    ) as error:
-        raise _unreadable(file, error) from error
-    except (pickle.UnpicklingError, zlib.error, RecursionError) as error:
+    except Exception as error:  # damaged bytes raise anything, MemoryError and OverflowError too
         raise _unreadable(file, error) from error
     return HSNetLists([], by_class)
 

@@ -5,6 +5,7 @@ the same door: the entry point group is the folder's dotted name (``fss_bench.me
 """
 
 import ast
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -14,7 +15,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fss_bench.errors import FssBenchError, UnknownNameError
+from fss_bench.errors import FssBenchError, UnknownNameError, one_line
 
 C = TypeVar("C", bound=type)
 
@@ -78,24 +79,27 @@ class Registry:
 
         Raises:
             UnknownNameError: no such name; the nearest one is suggested.
-            FssBenchError: a plug-in that takes a built-in's name, or that fails to import.
+            FssBenchError: a plug-in that takes another's name, or that fails to import.
         """
-        builtin, point = self._builtin_files().get(name), self._entry_points().get(name)
+        builtin, point = name in self._builtin_files(), self._entry_point(name)
         if builtin and point:
             raise FssBenchError(
                 f"{self.kind} {name!r} is a built-in and also a plug-in ({point.value}): "
                 "rename or uninstall the plug-in"
             )
-        if name not in self._classes:
-            if builtin:
-                importlib.import_module(f"{self.group}.{name}")
-            elif point:
-                self._add(name, _load(point, self.kind))
+        if builtin:
+            importlib.import_module(f"{self.group}.{name}")
+        elif point:
+            self._add(name, _load(point, self.kind))
         if name not in self._classes:
             raise UnknownNameError(self.kind, name, self.names())
         return self._classes[name]
 
     def _add(self, name: str, cls: Any) -> None:
+        if name in self._builtin_files() and cls.__module__ != f"{self.group}.{name}":
+            raise FssBenchError(
+                f"{self.kind} {name!r} is a built-in: register {_where(cls)} under another name"
+            )
         taken = self._classes.get(name)
         if taken is not None and taken is not cls:
             raise FssBenchError(
@@ -111,6 +115,15 @@ class Registry:
     def _entry_points(self) -> dict[str, EntryPoint]:
         return {point.name: point for point in entry_points(group=self.group)}
 
+    def _entry_point(self, name: str) -> EntryPoint | None:
+        points = {p.value: p for p in entry_points(group=self.group) if p.name == name}
+        if len(points) > 1:
+            raise FssBenchError(
+                f"{self.kind} {name!r} is offered by several plug-ins ({', '.join(points)}): "
+                "uninstall all but one"
+            )
+        return next(iter(points.values()), None)
+
 
 methods = Registry("method", "fss_bench.methods")
 datasets = Registry("dataset", "fss_bench.datasets")
@@ -125,7 +138,9 @@ def load_plugin_file(path: Path) -> None:
     """
     if not path.is_file():
         raise FssBenchError(f"plug-in file not found: {path}")
-    name = f"fss_bench_plugin_{path.stem}"
+    name = f"fss_bench_plugin_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}"
+    if name in sys.modules:  # the same file twice: its names are registered already
+        return
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise FssBenchError(f"plug-in {path} is not a Python file: its name must end in .py")
@@ -133,10 +148,9 @@ def load_plugin_file(path: Path) -> None:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except FssBenchError:
-        raise
     except Exception as error:
-        raise FssBenchError(f"plug-in {path} failed: {type(error).__name__}: {error}") from error
+        del sys.modules[name]
+        raise FssBenchError(f"plug-in {path} failed: {one_line(error)}") from error
 
 
 def _load(point: EntryPoint, kind: str) -> Any:

@@ -144,10 +144,10 @@ class ResultStore:
             shutil.rmtree(fresh, ignore_errors=True)
             fresh.mkdir(parents=True)
             run.episodes.to_parquet(fresh / "episodes.parquet", index=False)
-            if predictions is not None:
-                shutil.move(predictions, fresh / "predictions")
             write_text(fresh / "run.json", json.dumps(run.to_json(), indent=2) + "\n")
             folder.parent.mkdir(parents=True, exist_ok=True)
+            if predictions is not None:  # last: after a failure the next attempt needs them
+                shutil.move(predictions, fresh / "predictions")
             shutil.rmtree(folder, ignore_errors=True)
             fresh.rename(folder)
         except OSError as error:
@@ -173,9 +173,10 @@ class ResultStore:
             if data["schema_version"] != SCHEMA_VERSION:
                 raise ValueError(f"schema_version {data['schema_version']} is not {SCHEMA_VERSION}")
             return Run(data, Metrics.from_dict(data.pop("metrics")), episodes, folder)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ResultsError(
-                f"run {folder} cannot be read ({one_line(error)}): evaluate it again or delete it"
+                f"run {folder} cannot be read ({one_line(error)}): delete it, or evaluate it again "
+                "with --no-resume"
             ) from error
 
     def _cannot_write(self, error: OSError) -> ResultsError:

@@ -8,9 +8,11 @@ from typing import Any
 
 from fss_bench.dataset import SegDataset
 from fss_bench.episodes import EpisodeSampler, EpisodeSpec, check_counts, episodes_sha256
-from fss_bench.errors import DatasetError, EpisodeError
+from fss_bench.errors import DatasetError, EpisodeError, FssBenchError
 from fss_bench.protocols import EvaluationProtocol, get_protocol
 from fss_bench.published_orders import hsnet_episodes, read_hsnet_lists
+
+DATASET_RULES = ("fold_scheme", "coco_overlap", "coco_crowd")
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def create_setting(
     novel = dataset.novel_classes(fold)
     protocol = get_protocol(protocol)
     protocol = protocol.replace_rules(_applicable(dataset.rules, protocol))
-    protocol = protocol.replace_rules(dict(rules or {}))
+    protocol = _changed(protocol, rules or {}, dataset)
     if episodes is not None:
         protocol = protocol.replace_rules({"episodes": episodes})
     if protocol.order == "hsnet":
@@ -128,6 +130,21 @@ def _applicable(rules: Mapping[str, Any], protocol: EvaluationProtocol) -> dict[
     drawing = {"min_pixels", "short_classes"}
     published = protocol.order != "balanced"
     return {k: v for k, v in rules.items() if not (published and k in drawing)}
+
+
+def _changed(
+    protocol: EvaluationProtocol, rules: Mapping[str, Any], dataset: SegDataset
+) -> EvaluationProtocol:
+    """The protocol with a user's rules; those that a dataset decided when opened cannot change."""
+    changed = protocol.replace_rules(rules)
+    for rule in DATASET_RULES:
+        if getattr(changed, rule) != getattr(protocol, rule):
+            raise FssBenchError(
+                f"rule {rule}={getattr(changed, rule)}: {dataset.name} was opened with "
+                f"{getattr(protocol, rule)}: give it as --dataset-option "
+                f"{rule.removeprefix('coco_')}={getattr(changed, rule)} instead"
+            )
+    return changed
 
 
 def listed_episodes(

@@ -13,7 +13,10 @@ RESAMPLES = 2000
 
 
 def bootstrap_mean_iou(
-    folds: "Sequence[pd.DataFrame]", resamples: int = RESAMPLES, seed: int = 0
+    folds: "Sequence[pd.DataFrame]",
+    classes: Sequence[int] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """95 % percentile interval of mIoU, episodes resampled within each class (stratified).
 
@@ -22,6 +25,8 @@ def bootstrap_mean_iou(
 
     Args:
         folds: a table a fold, one row an (episode, way), with `class_id`, `inter` and `union`.
+        classes: a number a fold: how many classes its mean is over, those without a pixel as 0; by
+            default those with a pixel.
         resamples: number of bootstrap samples.
         seed: seed of the resampling.
 
@@ -29,18 +34,16 @@ def bootstrap_mean_iou(
         Lower and upper bound, fractions in [0, 1], of the mean over folds of the mean over classes.
     """
     rng = np.random.RandomState(seed)
-    fold_means = []
-    for rows in folds:
+    means = np.zeros(resamples)
+    for i, rows in enumerate(folds):
         ious = [
             _resampled_iou(group["inter"].to_numpy(), group["union"].to_numpy(), rng, resamples)
             for _, group in rows.groupby("class_id")
             if group["union"].sum() > 0
         ]
         if ious:
-            fold_means.append(np.mean(ious, axis=0))
-    if not fold_means:
-        return 0.0, 0.0
-    low, high = np.percentile(np.mean(fold_means, axis=0), [2.5, 97.5])
+            means += np.sum(ious, axis=0) / (classes[i] if classes else len(ious)) / len(folds)
+    low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
 
 

@@ -177,14 +177,14 @@ def _classifier_prefixes(model: Any) -> tuple[str, ...]:
 
 
 def _why_unreadable(path: Path, error: Exception) -> str:
-    if isinstance(error, pickle.UnpicklingError) and "weights_only" in str(error).lower():
+    head = path.read_bytes()[:64]
+    if head.lstrip()[:1] == b"<":
+        return "is a web page, not a checkpoint: fetch it again"
+    if head[:2] == b"PK" and not zipfile.is_zipfile(path):
+        return "is truncated: fetch it again"
+    if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
         return (
             "holds Python objects beside tensors, which are not loaded from untrusted files: save "
             "its state dict alone"
         )
-    head = path.read_bytes()[:64]
-    if head[:2] == b"PK" and not zipfile.is_zipfile(path):
-        return "is truncated: fetch it again"
-    if head.lstrip()[:1] == b"<":
-        return "is a web page, not a checkpoint: fetch it again"
     return f"is not a readable checkpoint ({one_line(error)[:120]}): fetch it again"

@@ -5,6 +5,7 @@ import io
 from collections.abc import Sequence
 
 from rich.table import Table
+from rich.text import Text
 
 from fss_bench.leaderboard import COLUMNS, Row
 
@@ -30,7 +31,7 @@ def leaderboard_tables(rows: Sequence[Row]) -> list[Table]:
         low, high = cell["miou_ci_low"], cell["miou_ci_high"]
         tables[-1].add_row(
             cell["rank"],
-            f"{cell['method']}\n{cell['backbone']}\n{cell['weights']}",
+            Text(f"{cell['method']}\n{cell['backbone']}\n{cell['weights']}"),  # no markup
             *(cell[f"fold{fold}"] for fold in _fold_columns(row)),
             f"{cell['miou']}\n{low}-{high}" if row.complete else "",
             cell["fb_iou"],
@@ -41,16 +42,17 @@ def leaderboard_tables(rows: Sequence[Row]) -> list[Table]:
 
 def _new_table(row: Row) -> Table:
     cell = dict(zip(COLUMNS, row.cells(), strict=True))
-    title = (
+    title = Text(
         f"{cell['dataset']}, {cell['ways']}-way {cell['shots']}-shot, protocol {cell['protocol']}\n"
-        f"{cell['episodes']} episodes, sha256 {cell['episodes_sha256'][:16]}"
+        f"{cell['episodes']} episodes, sha256 {cell['episodes_sha256'][:16]}",
+        style="bold",
     )
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("#", justify="right")
-    table.add_column("method\nbackbone\nweights", overflow="fold", min_width=21)
+    table.add_column("method\nbackbone\nweights", overflow="fold", min_width=12)
     folds = [f"fold{fold}" for fold in _fold_columns(row)]
     for name in (*folds, "mIoU\n95 % CI", "FB-IoU", "ms"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)  # a cut number is a wrong one
     return table
 
 

@@ -1,0 +1,269 @@
+"""The command line as a user meets it."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+from PIL import Image
+
+from fss_bench.cli import main
+
+SMALL = [
+    "--backbone",
+    "tf_efficientnet_lite0",
+    "--weights",
+    "packaged",
+    "--option",
+    "input_size=96",
+]
+
+
+@dataclass(frozen=True)
+class Done:
+    stdout: str
+    stderr: str
+
+
+def fss_bench(*arguments: object, status: int = 0) -> Done:
+    """Run a command here: importing torch in a new process for each would take minutes."""
+    out, errors = StringIO(), StringIO()
+    with (
+        patch.object(sys, "argv", ["fss-bench", *map(str, arguments)]),
+        redirect_stdout(out),
+        redirect_stderr(errors),
+        pytest.raises(SystemExit) as stopped,
+    ):
+        main()
+    assert stopped.value.code == status, errors.getvalue()
+    return Done(out.getvalue(), errors.getvalue())
+
+
+def complaint(*arguments: object) -> str:
+    """The one line of a command that must fail with status 2."""
+    done = fss_bench(*arguments, status=2)
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("note:")]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    assert done.stdout == ""
+    return lines[0]
+
+
+def test_help_is_quick_and_imports_no_torch() -> None:
+    code = (
+        "import sys, fss_bench.cli as c\n"
+        "try: c.app(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'pandas', 'timm', 'numpy', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_lists_print_a_line_each_without_torch() -> None:
+    for what, name in [
+        ("methods", "panet"),
+        ("datasets", "coco20i"),
+        ("backbones", "vgg16"),
+        ("protocols", "hsnet"),
+    ]:
+        lines = fss_bench("list", what).stdout.splitlines()
+        assert any(line.startswith(name) and len(line) > len(name) + 10 for line in lines)
+        code = f"import sys; from fss_bench.cli import app; app(['list', {what!r}], False)"
+        code += "; assert 'torch' not in sys.modules"
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_evaluate_writes_runs_table_and_leaderboard(tmp_path: Path) -> None:
+    done = fss_bench(
+        *("evaluate", "panet", *SMALL, "--fold", "0,2", "--shots", "1,2", "--episodes", "10"),
+        *("--output", tmp_path),
+    )
+    runs = [Path(line) for line in done.stdout.splitlines() if "/runs/" in line]
+    folder = tmp_path / "runs" / "shapes" / "standard+episodes=10" / "1way-2shot" / "fold2"
+    assert len(runs) == 4
+    assert all((run / "run.json").is_file() for run in runs)
+    assert [run.parent for run in runs][-1] == folder
+    assert done.stdout.splitlines()[-1] == str(tmp_path / "leaderboard.csv")
+    assert max(map(len, done.stdout.split("/")[0].splitlines())) <= 80
+    assert "mIoU" in done.stderr  # plain progress lines
+    csv = fss_bench("leaderboard", "--results", tmp_path, "--format", "csv").stdout
+    assert csv == (tmp_path / "leaderboard.csv").read_text()
+    assert len(csv.splitlines()) == 3
+
+
+def test_evaluate_json_is_machine_readable(tmp_path: Path) -> None:
+    arguments = ["evaluate", "panet", *SMALL, "--fold", "0", "--episodes", "5", "--ways", "2"]
+    done = fss_bench(*arguments, "--output", tmp_path, "--json", "--quiet")
+    assert done.stderr == ""
+    result = json.loads(done.stdout)
+    run = result["runs"][0]
+    assert (run["ways"], run["episodes"]) == (2, 5)
+    assert 0 < run["metrics"]["miou"] < 1
+    assert json.loads(Path(run["path"], "run.json").read_text())["run_id"] == run["run_id"]
+
+
+def test_episodes_writes_the_list_and_prints_its_digest(tmp_path: Path) -> None:
+    file = tmp_path / "list.jsonl"
+    done = fss_bench("episodes", "--fold", 3, "--shots", 5, "--episodes", 20, "-o", file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert done.stdout.split() == [digest, str(file)]
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    assert list(rows[0]) == ["index", "fold", "classes", "query", "supports"]
+    assert [row["index"] for row in rows] == list(range(20))
+
+
+def test_published_digests_from_the_command_line(shared: Path, tmp_path: Path) -> None:
+    golden = json.loads((shared / "golden" / "hsnet_episodes.json").read_text())
+    lists = ["--split-lists", shared / "lists" / "hsnet"]
+    for dataset, name in (("pascal5i", "pascal"), ("coco20i", "coco")):
+        arguments = ["episodes", "--dataset", dataset, "--protocol", "hsnet", "--fold", 1, "--json"]
+        answer = json.loads(fss_bench(*arguments, *lists, "-o", tmp_path / "list.jsonl").stdout)
+        assert answer["published_sha256"] == golden[f"{name}_fold1_1shot"]["sha256"]
+        lines = []
+        for text in (tmp_path / "list.jsonl").read_text().splitlines():
+            row = json.loads(text)
+            supports = ",".join(row["supports"][0])
+            lines.append(f"{row['classes'][0] - 1} {row['query']} {supports}\n")
+        assert hashlib.sha256("".join(lines).encode()).hexdigest() == answer["published_sha256"]
+
+
+def test_data_commands_on_an_own_folder(make_folder: Callable[..., Path], tmp_path: Path) -> None:
+    own = ["--dataset", "folder", "--data-root", make_folder()]
+    assert "test: 12 images" in fss_bench("data", "index", *own).stdout
+    assert "no problems" in fss_bench("data", "verify", *own).stdout
+    sheet = tmp_path / "sheet.png"
+    rule = ["--rule", "min_pixels=1"]
+    fss_bench("data", "show", *own, *rule, "--episodes", 3, "--shots", 2, "-o", sheet)
+    with Image.open(sheet) as picture:
+        assert picture.format == "PNG"
+        assert min(picture.size) > 300
+
+
+def test_verify_lists_everything_and_fails(make_folder: Callable[..., Path]) -> None:
+    root = make_folder()
+    (root / "images" / "c1_0.jpg").write_bytes(b"not a picture")
+    (root / "masks" / "c2_0.png").unlink()
+    done = fss_bench("data", "verify", "--dataset", "folder", "--data-root", root, status=2)
+    assert "c1_0" in done.stdout
+    assert "c2_0" in done.stdout
+    assert "2 problems" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["panett"], "unknown method 'panett': did you mean 'panet'?"),
+        (
+            ["panet", "--dataset", "pascal51"],
+            "unknown dataset 'pascal51': did you mean",
+        ),
+        (["panet", "--backbone", "resnet5O", "--weights", "none"], "did you mean 'resnet50'?"),
+        (["panet", "--protocol", "standart"], "did you mean 'standard'?"),
+        (["panet", "--dataset", "pascal5i"], "pass --data-root DIR"),
+        (["panet", "--dataset", "coco20i", "--data-root", "/nowhere"], "/nowhere is not a folder"),
+        (["panet", "--shots", "0"], "--shots is 0: it must be 1 or more"),
+        (["panet", "--shots", "one"], "--shots 'one': write a whole number"),
+        (["panet", "--ways", "0"], "--ways is 0: it must be 1 or more"),
+        (
+            ["panet", "--ways", "9", "--fold", "0"],
+            "need 9 classes with at least 2",
+        ),
+        (["panet", "--fold", "4"], "fold 4 is out of range: shapes has folds 0 to 3"),
+        (["panet", "--episodes", "0"], "episodes=0: it must be 1 or more"),
+        (["panet", "--rule", "min_pixel=1"], "did you mean 'min_pixels'?"),
+        (["panet", "--rule", "iou_at=native"], "it must be one of original, input"),
+        (["panet", *SMALL, "--option", "levle=c3"], "did you mean 'level'?"),
+        (["panet", *SMALL, "--option", "level"], "must look like key=value"),
+        (["panet", "--plugin", "nowhere.py"], "plug-in file not found: nowhere.py"),
+        (["panet", "--no-such-flag"], "No such option: --no-such-flag"),
+        (["panet", "--weights", "nowhere.pth"], "no such file, and not one of imagenet"),
+        ([], "Missing argument"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else " ".join(map(str, value[-2:])),
+)
+def test_bad_input_is_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
+    output = tmp_path / "results"
+    assert message in complaint("evaluate", *arguments, "--output", output)
+    assert not list(output.rglob("*.json*"))
+
+
+def test_too_few_images_names_class_count_and_cure(
+    make_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    own = ["--dataset", "folder", "--data-root", make_folder(per_class=3)]
+    text = complaint("evaluate", "panet", *own, "--shots", 3, "--rule", "min_pixels=1", *SMALL)
+    assert "class 1 (class1) has 3 qualifying images, 3-shot episodes need 4" in text
+    assert "use fewer --shots" in text
+
+
+def test_class_id_out_of_range(make_folder: Callable[..., Path]) -> None:
+    root = make_folder(classes=4)
+    Image.new("L", (64, 48), 9).save(root / "masks" / "c1_0.png")
+    text = complaint("evaluate", "panet", "--dataset", "folder", "--data-root", root, *SMALL)
+    assert "mask of image c1_0 holds class id 9, folder has 1 to 4" in text
+
+
+def test_layout_of_another_dataset(make_folder: Callable[..., Path]) -> None:
+    text = complaint("data", "index", "--dataset", "pascal5i", "--data-root", make_folder())
+    assert "looked for JPEGImages" in text
+    assert "found classes.txt, images, masks" in text
+
+
+def test_output_that_cannot_be_written(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    arguments = ["evaluate", "panet", *SMALL, "--fold", "0", "--episodes", "2"]
+    assert "choose another --output" in complaint(*arguments, "--output", blocked)
+    assert "choose another place" in complaint("episodes", "--episodes", 2, "-o", blocked / "list")
+
+
+def test_interruption_can_be_resumed(tmp_path: Path) -> None:
+    arguments = ["evaluate", "panet", *SMALL, "--fold", "0", "--episodes", "600", "--quiet"]
+    command = [sys.executable, "-m", "fss_bench", *arguments, "--output", str(tmp_path)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob(".partial/*/episodes.jsonl")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == "interrupted: the same command goes on from here\n"
+    assert not (tmp_path / "runs").exists()
+    done = len(next(tmp_path.glob(".partial/*/episodes.jsonl")).read_text().splitlines())
+    assert 0 < done < 600
+
+
+def test_plugin_file_reaches_the_leaderboard(tmp_path: Path) -> None:
+    plugin = tmp_path / "nearest.py"
+    plugin.write_text(
+        "from fss_bench.method import methods\n"
+        "from fss_bench.methods.panet import PANet\n\n"
+        '@methods.register("nearest")\n'
+        "class Nearest(PANet):\n"
+        '    """A copy under another name."""\n'
+    )
+    arguments = ["--plugin", plugin, "--fold", "0", "--episodes", "3", "--output", tmp_path]
+    fss_bench("evaluate", "nearest", *SMALL, *arguments)
+    assert ",nearest(input_size=96)," in (tmp_path / "leaderboard.csv").read_text()
+    assert "nearest" in fss_bench("list", "methods", "--plugin", plugin).stdout
+
+
+def test_console_script_is_installed() -> None:
+    script = shutil.which("fss-bench", path=str(Path(sys.executable).parent))
+    assert script is not None
+    done = subprocess.run([script, "--help"], capture_output=True, text=True, check=True)
+    assert "evaluate" in done.stdout

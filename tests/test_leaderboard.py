@@ -1,0 +1,342 @@
+"""Runs to rows: what is ranked with what, what a cell says, and how it is printed."""
+
+import csv
+import io
+import random
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from fss_bench.leaderboard import Row, build_rows
+from fss_bench.metrics import compute_metrics
+from fss_bench.protocols import PROTOCOLS
+from fss_bench.report.table import leaderboard_tables, to_csv
+from fss_bench.results import Run
+
+MakeRun = Callable[..., Run]
+HEADER = (
+    "rank,method,backbone,weights,dataset,protocol,ways,shots,fold0,fold1,fold2,fold3,miou,"
+    "miou_ci_low,miou_ci_high,fb_iou,episodes,params_m,gflops,ms_per_episode,peak_mb,source,"
+    "episodes_sha256,runs"
+)
+SWIN = "swin_base_patch4_window12_384"
+
+
+def cells(rows: Sequence[Row]) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(to_csv(rows))))
+
+
+@pytest.fixture
+def folds(make_run: MakeRun) -> Callable[..., list[Run]]:
+    """Runs of one method on both folds of the dataset."""
+
+    def make(*ious: float, **changes: Any) -> list[Run]:
+        label = f"{changes.get('method', 'panet')}{sorted(changes.items(), key=str)}"
+        return [
+            make_run(iou, fold=fold, run_id=f"{label}{fold}", **changes)
+            for fold, iou in enumerate(ious)
+        ]
+
+    return make
+
+
+def test_the_header_is_the_format() -> None:
+    assert to_csv([]) == HEADER + "\n"
+
+
+def test_a_row_of_a_whole_method(folds: Callable[..., list[Run]]) -> None:
+    (row,) = cells(build_rows(folds(0.25, 0.75)))
+    digest = row.pop("episodes_sha256")
+    assert re.fullmatch("[0-9a-f]{64}", digest)
+    assert row == {
+        "rank": "1",
+        "method": "panet",
+        "backbone": "resnet50",
+        "weights": "imagenet",
+        "dataset": "own@3-abcdef",
+        "protocol": "standard",
+        "ways": "1",
+        "shots": "1",
+        "fold0": "25.00",
+        "fold1": "75.00",
+        "fold2": "",
+        "fold3": "",
+        "miou": "50.00",
+        "miou_ci_low": "50.00",
+        "miou_ci_high": "50.00",
+        "fb_iou": "62.50",
+        "episodes": "8",
+        "params_m": "23.50",
+        "gflops": "12.25",
+        "ms_per_episode": "2.5",
+        "peak_mb": "512",
+        "source": "measured",
+        "runs": "panet[]0 panet[]1",
+    }
+
+
+def test_scores_are_percent_with_two_decimals(folds: Callable[..., list[Run]]) -> None:
+    (row,) = cells(build_rows(folds(0.123456, 1.0)))
+    assert (row["fold0"], row["fold1"]) == ("12.35", "100.00")
+    assert row["miou"] == "56.17"
+
+
+def test_the_same_runs_give_the_same_bytes_in_any_order(
+    folds: Callable[..., list[Run]],
+) -> None:
+    runs = [
+        *folds(0.5, 0.5),
+        *folds(0.5, 0.5, method="other"),
+        *folds(0.5, 0.5, backbone="vgg16"),
+        *folds(0.2, 0.3, shots=5),
+        *folds(0.2, method="half"),
+        *folds(0.4, 0.6, finished="2026-02-01T00:00:00+00:00", backbone="late"),
+        *folds(0.9, 0.9, method_options={"level": "c3", "scale": 10}),
+    ]
+    expected = to_csv(build_rows(runs))
+    assert expected.count("\n") == 8
+    for seed in range(10):
+        shuffled = random.Random(seed).sample(runs, len(runs))
+        assert to_csv(build_rows(shuffled)) == expected
+
+
+def test_rows_are_ranked_by_miou(folds: Callable[..., list[Run]]) -> None:
+    runs = [
+        *folds(0.3, 0.3, method="low"),
+        *folds(0.9, 0.1, method="middle"),
+        *folds(0.6, 0.8, method="high"),
+    ]
+    ranked = [(row["rank"], row["method"]) for row in cells(build_rows(runs))]
+    assert ranked == [("1", "high"), ("2", "middle"), ("3", "low")]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"protocol": PROTOCOLS["hsnet"]},
+        {"protocol": PROTOCOLS["standard"].replace_rules({"min_pixels": 100})},
+        {"shots": 5},
+        {"ways": 2},
+        {"episodes_sha256": "1" * 64},
+        {"dataset": {"name": "b", "fingerprint": "f", "folds": 2, "test_images": 3}},
+        {"dataset": {"name": "own@3-abcdef", "fingerprint": "g", "folds": 2, "test_images": 3}},
+    ],
+)
+def test_what_does_not_compare_is_never_ranked_together(
+    folds: Callable[..., list[Run]], other: dict[str, Any]
+) -> None:
+    runs = [
+        *folds(0.3, 0.3, method="a"),
+        *folds(0.4, 0.4, method="b"),
+        *folds(0.9, 0.9, method="a", **other),
+        *folds(0.8, 0.8, method="b", **other),
+    ]
+    rows = build_rows(runs)
+    assert sorted(row["rank"] for row in cells(rows)) == ["1", "1", "2", "2"]
+    groups = [row.group for row in rows]
+    assert groups[0] == groups[1] != groups[2] == groups[3]
+    ranks = {(row["method"], row["miou"]): row["rank"] for row in cells(rows)}
+    assert ranks == {
+        ("b", "40.00"): "1",
+        ("a", "30.00"): "2",
+        ("a", "90.00"): "1",
+        ("b", "80.00"): "2",
+    }
+
+
+def test_other_episode_lists_are_never_ranked_together(folds: Callable[..., list[Run]]) -> None:
+    mine = [*folds(0.3, 0.3, method="a"), *folds(0.4, 0.4, method="b")]
+    theirs = folds(0.9, 0.9, method="c", episodes_sha256="1" * 64)
+    ranks = {row["method"]: row["rank"] for row in cells(build_rows([*mine, *theirs]))}
+    assert ranks == {"a": "2", "b": "1", "c": "1"}
+
+
+def test_rules_hidden_by_a_name_still_separate(folds: Callable[..., list[Run]]) -> None:
+    # two protocols of one's own under one label
+    strict = folds(0.3, 0.3, method="a")
+    loose = folds(0.4, 0.4, method="b")
+    for run in loose:
+        run.record["protocol"] = {**run.record["protocol"], "query_ignore": "background"}
+    assert [row["rank"] for row in cells(build_rows([*strict, *loose]))] == ["1", "1"]
+
+
+def test_a_changed_rule_shows_in_the_protocol(folds: Callable[..., list[Run]]) -> None:
+    changed = PROTOCOLS["standard"].replace_rules({"episodes": 200})
+    (row,) = cells(build_rows(folds(0.3, 0.3, protocol=changed)))
+    assert row["protocol"] == "standard+episodes=200"
+
+
+def test_no_mean_until_all_folds_are_there(folds: Callable[..., list[Run]]) -> None:
+    first, second = folds(0.2, 0.6)
+    (row,) = cells(build_rows([second]))
+    assert (row["rank"], row["fold0"], row["fold1"]) == ("", "", "60.00")
+    assert {row[name] for name in ("miou", "miou_ci_low", "miou_ci_high", "fb_iou")} == {""}
+    (row,) = cells(build_rows([second, first]))
+    assert (row["rank"], row["miou"]) == ("1", "40.00")
+
+
+def test_an_incomplete_row_has_no_rank_beside_a_complete_one(
+    folds: Callable[..., list[Run]],
+) -> None:
+    single = {"name": "own@3-abcdef", "fingerprint": "f", "folds": 1, "test_images": 3}
+    runs = [*folds(0.2, method="a", dataset=single), *folds(0.3, method="b", dataset=single)]
+    assert [r["rank"] for r in cells(build_rows(runs))] == ["1", "2"]
+    mixed = [*folds(0.2, method="a"), *folds(0.9, method="b")]
+    assert [r["rank"] for r in cells(build_rows(mixed))] == ["", ""]
+
+
+def test_the_later_run_of_a_fold_counts(make_run: MakeRun) -> None:
+    old = make_run(0.1, run_id="b", finished="2026-01-01T00:00:00+00:00")
+    new = make_run(0.9, run_id="a", finished="2026-01-02T00:00:00+00:00")
+    other = make_run(0.5, run_id="c", fold=1)
+    for runs in ([old, new, other], [new, other, old]):
+        (row,) = cells(build_rows(runs))
+        assert (row["fold0"], row["runs"]) == ("90.00", "a c")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"method_options": {"level": "c3"}},
+        {"seed": 1},
+        {"precision": "bf16"},
+        {"weights": {"source": "imagenet", "sha256": "cd" * 32}},
+        {"backbone": "vgg16"},
+        {"checkpoint": {"path": "a.safetensors", "sha256": "ef" * 32}},
+    ],
+)
+def test_folds_of_different_things_make_no_row_together(
+    make_run: MakeRun, other: dict[str, Any]
+) -> None:
+    rows = build_rows([make_run(0.1, run_id="a"), make_run(0.2, fold=1, run_id="b", **other)])
+    assert [(row.complete, row.miou) for row in rows] == [(False, None)] * 2
+
+
+def test_options_show_with_the_method(folds: Callable[..., list[Run]]) -> None:
+    (row,) = cells(build_rows(folds(0.1, 0.2, method_options={"scale": 10, "level": "c3,c4"})))
+    assert row["method"] == "panet(level=c3,c4 scale=10)"
+
+
+def test_the_list_digest_is_over_the_folds_digests(folds: Callable[..., list[Run]]) -> None:
+    a, b = folds(0.1, 0.2)
+    b.record["episodes_sha256"] = "2" * 64
+    (before,) = cells(build_rows([a, b]))
+    a.record["episodes_sha256"], b.record["episodes_sha256"] = "2" * 64, "0" * 64
+    (swapped,) = cells(build_rows([a, b]))
+    assert before["episodes_sha256"] != swapped["episodes_sha256"]
+    (again,) = cells(build_rows([b, a]))
+    assert again["episodes_sha256"] == swapped["episodes_sha256"]
+
+
+def with_episodes(run: Run, rows: list[tuple[int, int, int]], rule: str) -> Run:
+    """The run with other episodes (class, intersection, union), and what they score."""
+    table = pd.concat([run.episodes.iloc[[0]]] * len(rows), ignore_index=True)
+    for twin in ("", "_255bg"):
+        table["class_ids"] = [[c] for c, _, _ in rows]
+        table[f"inter_ways{twin}"] = [[i] for _, i, _ in rows]
+        table[f"union_ways{twin}"] = [[u] for _, _, u in rows]
+    metrics = compute_metrics(table, {1: "cat", 2: "dog"}, [1, 2], rule)
+    return replace(run, metrics=metrics, episodes=table)
+
+
+@pytest.mark.parametrize(
+    ("rule", "low", "high"), [("zero", "0.00", "50.00"), ("skip", "0.00", "100.00")]
+)
+def test_the_interval_follows_the_rule_for_empty_classes(
+    make_run: MakeRun, rule: str, low: str, high: str
+) -> None:
+    protocol = PROTOCOLS["standard"].replace_rules({"empty_class": rule})
+    single = {"name": "own", "fingerprint": "f", "folds": 1, "test_images": 3}
+    run = make_run(protocol=protocol, dataset=single)
+    (row,) = cells(build_rows([with_episodes(run, [(1, 0, 10), (1, 10, 10)], rule)]))
+    assert (row["miou_ci_low"], row["miou_ci_high"]) == (low, high)
+
+
+def test_the_interval_of_a_row_is_narrower_than_of_its_folds(make_run: MakeRun) -> None:
+    rows = [(1 + i % 2, 10 * (i % 7), 100) for i in range(60)]
+    runs = [with_episodes(make_run(fold=f, run_id=str(f)), rows, "skip") for f in (0, 1)]
+    (row,) = build_rows(runs)
+    assert row.miou_ci95 is not None
+    low, high = row.miou_ci95
+    assert row.miou is not None
+    assert low < row.miou < high
+    one_low, one_high = runs[0].metrics.miou_ci95
+    assert high - low < 0.85 * (one_high - one_low)
+
+
+def printed(runs: Sequence[Run]) -> str:
+    console = Console(file=io.StringIO(), width=80)
+    for table in leaderboard_tables(build_rows(runs)):
+        console.print(table)
+    return str(console.file.getvalue())  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def four_folds(make_run: MakeRun) -> Callable[..., list[Run]]:
+    """Runs on four folds, as wide as they get."""
+
+    def make(iou: float, **changes: Any) -> list[Run]:
+        dataset = {"name": "pascal5i@1449-1a2b3c", "fingerprint": "f", "folds": 4, "test_images": 9}
+        return [
+            make_run(iou, dataset=dataset, fold=f, run_id=f"{changes}{f}", **changes)
+            for f in range(4)
+        ]
+
+    return make
+
+
+@pytest.mark.parametrize("iou", [0.0, 0.6543, 1.0])
+@pytest.mark.parametrize("milliseconds", [2.5, 12345.6])
+def test_tables_fit_80_columns_and_cut_nothing(
+    four_folds: Callable[..., list[Run]], iou: float, milliseconds: float
+) -> None:
+    runs = four_folds(iou, backbone=SWIN, weights={"source": "imagenet", "sha256": "0"})
+    for run in runs:
+        run.record["cost"] = {**run.record["cost"], "ms_per_episode": milliseconds}
+    (row,) = cells(build_rows(runs))
+    text = printed(runs)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    words = text.split()
+    assert words.count(row["miou"]) == 5  # four folds and their mean
+    assert f"{row['miou_ci_low']}-{row['miou_ci_high']}" in words
+    assert row["fb_iou"] in words
+    assert row["ms_per_episode"] in words
+    folded = "".join(line[2:32].split(" ")[0] for line in text.splitlines()[2:])
+    assert SWIN in folded
+
+
+def test_a_comparable_group_has_a_table(folds: Callable[..., list[Run]]) -> None:
+    runs = [
+        *folds(0.3, 0.3, method="a"),
+        *folds(0.4, 0.4, method="b"),
+        *folds(0.4, 0.4, shots=5),
+    ]
+    tables = leaderboard_tables(build_rows(runs))
+    assert [table.row_count for table in tables] == [2, 1]
+    text = printed(runs)
+    assert "own@3-abcdef, 1-way 1-shot, protocol standard" in text
+    assert "own@3-abcdef, 1-way 5-shot, protocol standard" in text
+
+
+def test_brackets_are_text_not_markup(folds: Callable[..., list[Run]]) -> None:
+    weights = {"source": "my[v2].pth", "sha256": "0"}
+    text = printed(folds(0.3, 0.3, method="m[/x]", method_options={"a": "[b]"}, weights=weights))
+    assert "my[v2].pth" in text
+    assert "m[/x](a=[b])" in text
+
+
+def test_an_incomplete_row_prints_its_folds_alone(folds: Callable[..., list[Run]]) -> None:
+    text = printed(folds(0.3))
+    assert "30.00" in text
+    assert "None" not in text
+
+
+def test_csv_quotes_what_needs_it(folds: Callable[..., list[Run]]) -> None:
+    (row,) = cells(build_rows(folds(0.1, 0.2, backbone='a,"b"\nc')))
+    assert row["backbone"] == 'a,"b"\nc'

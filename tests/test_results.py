@@ -1,0 +1,404 @@
+"""Runs on disk: whole or not at all, as the format says, and readable again."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fss_bench
+from fss_bench import results
+from fss_bench.errors import ResultsError
+from fss_bench.results import ResultStore, Run, write_text
+
+MakeRun = Callable[..., Run]
+
+
+class Nothing(nn.Module):
+    """Finds nothing, anywhere."""
+
+    input_size = 16
+
+    def forward(
+        self, support_images: Tensor, support_masks: Tensor, query_images: Tensor
+    ) -> Tensor:
+        batch, ways, shots = support_images.shape[:3]
+        assert support_masks.shape == (batch, ways, shots, 16, 16)
+        logits = torch.zeros(batch, 1 + ways, 4, 4)
+        logits[:, 0] = 1
+        return logits
+
+
+@pytest.fixture
+def evaluated(make_folder: Callable[..., Path], tmp_path: Path) -> Run:
+    dataset = fss_bench.create_dataset("folder", make_folder())
+    return fss_bench.evaluate(
+        Nothing(),
+        dataset,
+        shots=2,
+        episodes=6,
+        rules={"min_pixels": 100},
+        compute=fss_bench.Compute(device="cpu"),
+        store=ResultStore(tmp_path / "results"),
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ResultStore:
+    return ResultStore(tmp_path / "store")
+
+
+def everything_in(folder: Path) -> set[str]:
+    return {str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()}
+
+
+def test_a_run_survives_the_disk(make_run: MakeRun, store: ResultStore) -> None:
+    run = make_run(0.25)
+    stored = store.write(run)
+    assert stored.path is not None
+    loaded = store.load(stored.path)
+    assert loaded.record == run.record
+    assert loaded.metrics == run.metrics
+    assert loaded.to_json() == run.to_json()
+    assert loaded.path == stored.path
+    assert [list(v) for v in loaded.episodes["inter_ways"]] == [[250]] * 4
+    assert [[list(way) for way in v] for v in loaded.episodes["supports"]] == [
+        [[f"s{i}"]] for i in range(4)
+    ]
+    columns = ["index", "query", "inter_fg", "union_bg_255bg", "iou_fg", "ms"]
+    pd.testing.assert_frame_equal(loaded.episodes[columns], run.episodes[columns])
+    assert [r.record["run_id"] for r in store.runs()] == [run.record["run_id"]]
+
+
+def test_a_run_has_its_place(make_run: MakeRun, store: ResultStore) -> None:
+    run = make_run(method="pa/net", backbone="swin", run_id="beef", ways=2, shots=5, fold=3)
+    stored = store.write(run)
+    assert stored.path == store.root.joinpath(
+        "runs", "own@3-abcdef", "standard", "2way-5shot", "fold3", "pa_net-swin-beef"
+    )
+    assert everything_in(stored.path) == {"run.json", "episodes.parquet"}
+    assert not stored.has_predictions
+    assert store.find(run.record) is not None
+    assert store.find({**run.record, "run_id": "other"}) is None
+
+
+def test_an_empty_store_has_no_runs(store: ResultStore) -> None:
+    assert list(store.runs()) == []
+
+
+def test_run_json_holds_every_field_of_the_format(evaluated: Run) -> None:
+    assert evaluated.path is not None
+    data = json.loads((evaluated.path / "run.json").read_text())
+    described = (
+        "schema_version run_id method method_options backbone weights checkpoint dataset protocol "
+        "fold ways shots seed episodes episodes_sha256 metrics cost environment started finished"
+    ).split()
+    assert [key for key in data if key in described] == described
+    assert data["schema_version"] == 1
+    assert (data["method"], data["method_options"]) == ("Nothing", {})
+    assert set(data["weights"]) == {"source", "sha256"}
+    assert data["checkpoint"] is None
+    assert {"name", "fingerprint"} <= set(data["dataset"])
+    rules = set(fss_bench.EvaluationProtocol.__dataclass_fields__)
+    assert rules <= set(data["protocol"])
+    assert data["protocol"]["label"] == "standard+episodes=6+min_pixels=100"
+    assert (data["fold"], data["ways"], data["shots"], data["seed"]) == (0, 1, 2, 0)
+    assert data["episodes"] == 6
+    assert len(data["episodes_sha256"]) == 64
+    assert len(data["run_id"]) == 12
+    assert set(data["cost"]) == set(
+        "params_m gflops_per_episode ms_per_episode episodes_per_s peak_mb device".split()
+    )
+    assert set(data["environment"]) == set("python torch timm fss_bench git_commit".split())
+    assert data["started"] <= data["finished"]
+
+
+def test_metrics_in_run_json_are_those_of_the_pixels(evaluated: Run) -> None:
+    # every image is 64 x 48 with its class on the left half, and nothing is ever found
+    assert evaluated.path is not None
+    metrics = json.loads((evaluated.path / "run.json").read_text())["metrics"]
+    assert list(metrics) == "miou miou_ci95 fb_iou miou_255_as_background per_class".split()
+    assert metrics["miou"] == 0.0
+    assert metrics["miou_ci95"] == [0.0, 0.0]
+    assert metrics["fb_iou"] == pytest.approx((0 + 0.5) / 2)
+    assert metrics["per_class"] == {
+        f"class{c}": {"class_id": c, "iou": 0.0, "inter": 0, "union": 3 * 48 * 32, "episodes": 3}
+        for c in (1, 2)
+    }
+
+
+def test_the_episode_table_has_the_columns_and_types_of_the_format(evaluated: Run) -> None:
+    assert evaluated.path is not None
+    schema = pq.read_schema(evaluated.path / "episodes.parquet")
+    kinds = {name: schema.field(name).type for name in schema.names}
+    assert kinds["index"] == pa.int64()
+    assert kinds["class_ids"].value_type == pa.int64()
+    assert pa.types.is_string(kinds["query"]) or pa.types.is_large_string(kinds["query"])
+    assert "string" in str(kinds["supports"].value_type.value_type)
+    for name in ("inter_fg", "union_fg", "inter_bg", "union_bg"):
+        assert kinds[name] == kinds[f"{name}_255bg"] == pa.int64()
+    for name in ("inter_ways", "union_ways"):
+        assert kinds[name].value_type == kinds[f"{name}_255bg"].value_type == pa.int64()
+    assert kinds["iou_fg"] == kinds["ms"] == pa.float64()
+    head = "index class_ids query supports inter_fg union_fg inter_bg union_bg".split()
+    assert schema.names[:8] == head
+    table = pd.read_parquet(evaluated.path / "episodes.parquet")
+    assert table["index"].tolist() == list(range(6))
+    assert table["inter_bg"].tolist() == [48 * 32] * 6
+    assert table["union_bg"].tolist() == [48 * 64] * 6
+
+
+def no_space(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_failing_write_leaves_no_run(
+    make_run: MakeRun, store: ResultStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", no_space)
+    with pytest.raises(ResultsError, match="No space left") as error:
+        store.write(make_run())
+    assert "\n" not in str(error.value)
+    assert str(store.root) in str(error.value)
+    assert not (store.root / "runs").exists()
+    monkeypatch.undo()
+    store.write(make_run())
+    assert len(list(store.runs())) == 1
+
+
+def test_a_failing_write_keeps_the_run_that_was_there(
+    make_run: MakeRun, store: ResultStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write(make_run(0.25))
+    monkeypatch.setattr(results, "write_text", no_space)
+    with pytest.raises(ResultsError):
+        store.write(make_run(0.75))
+    (kept,) = store.runs()
+    assert kept.metrics.miou == 0.25
+
+
+def test_a_failing_write_keeps_the_predictions_for_the_next_attempt(
+    make_run: MakeRun, store: ResultStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    predictions = tmp_path / "predictions"
+    predictions.mkdir()
+    (predictions / "0.png").write_bytes(b"png")
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "write_text", no_space)
+        with pytest.raises(ResultsError):
+            store.write(make_run(), predictions)
+    assert (predictions / "0.png").is_file()
+    stored = store.write(make_run(), predictions)
+    assert stored.path is not None
+    assert stored.has_predictions
+    assert everything_in(stored.path) == {"run.json", "episodes.parquet", "predictions/0.png"}
+    assert not predictions.exists()
+
+
+def test_writing_again_replaces_the_run_as_a_whole(make_run: MakeRun, store: ResultStore) -> None:
+    first = store.write(make_run(0.25))
+    assert first.path is not None
+    (first.path / "left-over").write_text("")
+    second = store.write(make_run(0.75))
+    assert second.path == first.path
+    assert everything_in(second.path) == {"run.json", "episodes.parquet"}
+    assert [run.metrics.miou for run in store.runs()] == [0.75]
+
+
+def test_nothing_temporary_is_left(make_run: MakeRun, store: ResultStore) -> None:
+    store.check_writable()
+    store.write(make_run())
+    assert {Path(f).parts[0] for f in everything_in(store.root)} == {"runs"}
+
+
+def test_a_results_folder_that_is_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(ResultsError, match="choose another --output") as error:
+        ResultStore(tmp_path / "taken").check_writable()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: text[: len(text) // 2],
+        lambda text: "[]",
+        lambda text: "null",
+        lambda text: '"text"',
+        lambda text: "{}",
+        lambda text: text.replace('"schema_version": 1', '"schema_version": 99'),
+        lambda text: text.replace('"metrics"', '"other"'),
+        lambda text: text.replace('"miou_ci95"', '"other"'),
+        lambda text: text.replace('"inter"', '"other"'),
+        lambda text: json.dumps(
+            {**json.loads(text), "metrics": {"per_class": [], "miou_ci95": []}}
+        ),
+        lambda text: json.dumps({**json.loads(text), "metrics": None}),
+    ],
+)
+def test_a_damaged_run_json_is_one_line_with_a_cure(
+    make_run: MakeRun, store: ResultStore, damage: Callable[[str], str]
+) -> None:
+    path = store.write(make_run()).path
+    assert path is not None
+    file = path / "run.json"
+    damaged = damage(file.read_text())
+    assert damaged != file.read_text()
+    file.write_text(damaged)
+    with pytest.raises(ResultsError) as error:
+        list(store.runs())
+    assert str(error.value).startswith(f"run {path} cannot be read (")
+    assert "--no-resume" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PAR1 no parquet"])
+def test_a_missing_or_damaged_table_is_one_line(
+    make_run: MakeRun, store: ResultStore, content: bytes | None
+) -> None:
+    path = store.write(make_run()).path
+    assert path is not None
+    (path / "episodes.parquet").unlink()
+    if content is not None:
+        (path / "episodes.parquet").write_bytes(content)
+    with pytest.raises(ResultsError, match="cannot be read") as error:
+        store.load(path)
+    assert "\n" not in str(error.value)
+
+
+ROWS = [{"index": i, "query": f"q{i}", "inter_ways": [i]} for i in range(3)]
+
+
+def test_a_journal_gives_back_what_was_appended(store: ResultStore) -> None:
+    with store.partial("abc") as partial:
+        assert partial.rows() == []
+        partial.append(ROWS[:2])
+        partial.append(ROWS[2:])
+        assert partial.rows() == ROWS
+    with store.partial("abc") as again:
+        assert again.rows() == ROWS
+        again.discard()
+        assert again.rows() == []
+
+
+@pytest.mark.parametrize("cut", range(1, 20, 3))
+def test_a_last_line_that_was_cut_off_is_dropped_for_good(store: ResultStore, cut: int) -> None:
+    with store.partial("abc") as partial:
+        partial.append(ROWS)
+        journal = partial.folder / "episodes.jsonl"
+        journal.write_bytes(journal.read_bytes()[:-cut])
+        assert partial.rows() == ROWS[:2]
+        partial.append(ROWS[2:])
+        assert partial.rows() == ROWS
+
+
+def test_names_with_line_separators_stay_one_record(store: ResultStore) -> None:
+    row = {"index": 0, "query": "a\u2028b\u0085c\nd\x1ce é"}
+    with store.partial("abc") as partial:
+        partial.append([row])
+        assert partial.rows() == [row]
+
+
+def test_records_without_their_predictions_do_not_count(store: ResultStore) -> None:
+    with store.partial("abc") as partial:
+        partial.append(ROWS)
+        partial.predictions.mkdir()
+        for i in (0, 1):
+            (partial.predictions / f"{i}.png").write_bytes(b"")
+        assert partial.rows(with_predictions=True) == []
+        (partial.predictions / "2.png").write_bytes(b"")
+        assert partial.rows(with_predictions=True) == ROWS
+
+
+def test_two_processes_never_work_on_one_run(store: ResultStore) -> None:
+    with store.partial("abc"):
+        with (
+            pytest.raises(ResultsError, match="another process is working on run abc"),
+            store.partial("abc"),
+        ):
+            raise AssertionError("entered twice")
+        with store.partial("other"):
+            pass
+    with store.partial("abc") as free:
+        assert free.rows() == []
+
+
+def test_a_journal_that_cannot_be_written_says_how_to_go_on(
+    store: ResultStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store.partial("abc") as partial:
+        partial.append(ROWS[:1])
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "open", no_space)
+            with pytest.raises(ResultsError, match="the same command again, which goes on"):
+                partial.append(ROWS[1:])
+        assert partial.rows() == ROWS[:1]
+
+
+def test_an_interrupted_evaluation_goes_on_where_it_was(
+    make_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    dataset = fss_bench.create_dataset("folder", make_folder())
+    setting: dict[str, Any] = {"episodes": 6, "rules": {"min_pixels": 100}}
+
+    def stop_at_three(done: int, total: int, miou: float) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    store = ResultStore(tmp_path / "results")
+    with pytest.raises(KeyboardInterrupt):
+        fss_bench.evaluate(Nothing(), dataset, **setting, store=store, progress=stop_at_three)
+    assert list(store.runs()) == []
+    steps: list[int] = []
+    run = fss_bench.evaluate(
+        Nothing(), dataset, **setting, store=store, progress=lambda done, *_: steps.append(done)
+    )
+    assert steps == [4, 5, 6]
+    whole = fss_bench.evaluate(Nothing(), dataset, **setting)
+    columns = [c for c in whole.episodes if c != "ms"]
+    pd.testing.assert_frame_equal(run.episodes[columns], whole.episodes[columns])
+    assert run.metrics == whole.metrics
+
+
+def test_a_finished_run_is_returned_not_evaluated_again(evaluated: Run, tmp_path: Path) -> None:
+    dataset = fss_bench.create_dataset("folder", tmp_path / "own")
+    again = fss_bench.evaluate(
+        Nothing(),
+        dataset,
+        shots=2,
+        episodes=6,
+        rules={"min_pixels": 100},
+        compute=fss_bench.Compute(device="cpu"),
+        store=ResultStore(tmp_path / "results"),
+        progress=lambda *_: pytest.fail("evaluated again"),
+    )
+    assert again.record == evaluated.record
+
+
+def test_text_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    write_text(file, "one\nzwei ä\n")
+    assert file.read_bytes() == "one\nzwei ä\n".encode()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", no_space)
+        with pytest.raises(OSError, match="No space"):
+            write_text(file, "other")
+    assert file.read_bytes() == "one\nzwei ä\n".encode()
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_run_that_was_only_returned_has_no_place(make_run: MakeRun) -> None:
+    run = make_run()
+    assert run.path is None
+    assert not run.has_predictions
+    assert replace(run, path=Path("/nowhere")).has_predictions is False
