@@ -324,6 +324,7 @@ def data_show(
     shots: Annotated[int, typer.Option(help="Support images a class (K).")] = 1,
     episodes: Annotated[int, typer.Option(help="Episodes to draw, over all folds.")] = 8,
     columns: Annotated[int, typer.Option(help="Episodes side by side.")] = 2,
+    tile: Annotated[int, typer.Option(help="Side of a picture in the sheet, px.")] = 160,
     seed: Seed = 0,
     protocol: Protocol = "standard",
     rule: Rule = [],  # noqa: B006
@@ -357,9 +358,9 @@ def data_show(
             split_lists=split_lists,
         ).specs
     ]
-    sheet = episode_sheet(source, specs[:episodes], columns)
+    sheet = episode_sheet(source, specs[:episodes], columns, tile)
     with _writing(output):
-        sheet.save(output, format="PNG")
+        sheet.save(output, format="PNG", optimize=True)
     typer.echo(str(output))
 
 

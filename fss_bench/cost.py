@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from fss_bench import __version__
+
 
 def parameters_m(module: nn.Module) -> float:
     """Millions of parameters, frozen ones included."""
@@ -51,7 +53,7 @@ def environment() -> dict[str, str | None]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "timm": version("timm"),
-        "fss_bench": version("fss-bench"),
+        "fss_bench": __version__,
         "git_commit": _git_commit(),
     }
 

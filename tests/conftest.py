@@ -1,5 +1,6 @@
 """Fixtures for all tests: an index cache of their own, the shared material, small trees."""
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from fss_bench.errors import DatasetError
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from fss_bench.results import Run
 
 SHARED = Path(os.environ.get("FSS_BENCH_SHARED", Path(__file__).parents[2] / "shared"))
+
+settings.register_profile("no deadline", deadline=None)  # machines are shared: times vary
+settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -55,6 +60,33 @@ def make_folder(tmp_path: Path) -> Callable[..., Path]:
                 labels[:, :32] = class_id
                 Image.fromarray(pixels).save(root / "images" / f"c{class_id}_{i}.jpg")
                 Image.fromarray(labels).save(root / "masks" / f"c{class_id}_{i}.png")
+        return root
+
+    return make
+
+
+@pytest.fixture
+def make_coco_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a `folder` dataset in COCO's format: the images of `make_folder`, a box each."""
+
+    def make(classes: int = 4, per_class: int = 3, root: Path | None = None) -> Path:
+        root = root or tmp_path / "own-coco"
+        (root / "images").mkdir(parents=True)
+        rng = np.random.RandomState(0)
+        images, annotations = [], []
+        for i in range(classes * per_class):
+            name = f"{i:03d}.jpg"
+            pixels = rng.randint(0, 256, (48, 64, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / "images" / name)
+            images.append({"id": i, "file_name": name, "height": 48, "width": 64})
+            box = [[0, 0, 32, 0, 32, 48, 0, 48]]
+            category = 10 * (1 + i % classes)
+            annotations.append(
+                {"id": i, "image_id": i, "category_id": category, "segmentation": box, "iscrowd": 0}
+            )
+        categories = [{"id": 10 * c, "name": f"class{c}"} for c in range(1, classes + 1)]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (root / "annotations.json").write_text(json.dumps(content))
         return root
 
     return make

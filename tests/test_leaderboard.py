@@ -122,7 +122,6 @@ def test_rows_are_ranked_by_miou(folds: Callable[..., list[Run]]) -> None:
         {"protocol": PROTOCOLS["standard"].replace_rules({"min_pixels": 100})},
         {"shots": 5},
         {"ways": 2},
-        {"episodes_sha256": "1" * 64},
         {"dataset": {"name": "b", "fingerprint": "f", "folds": 2, "test_images": 3}},
         {"dataset": {"name": "own@3-abcdef", "fingerprint": "g", "folds": 2, "test_images": 3}},
     ],

@@ -190,6 +190,15 @@ def test_listed_masks_that_are_missing_are_counted(tmp_path: Path, refusal: Refu
     assert str(tmp_path / "SegmentationClass" / "c.png") in text
 
 
+def test_what_changes_after_indexing_is_noticed(tmp_path: Path, refusal: Refusal) -> None:
+    make_voc(tmp_path)
+    assert create_dataset("pascal5i", tmp_path).images("test") == ["c"]
+    (tmp_path / "ImageSets" / "Segmentation" / "val.txt").write_text("d\n")
+    assert create_dataset("pascal5i", tmp_path).images("test") == ["d"]
+    (tmp_path / "JPEGImages" / "d.jpg").unlink()
+    assert "d.jpg" in refusal(lambda: create_dataset("pascal5i", tmp_path).index)
+
+
 def test_list_with_windows_line_ends(tmp_path: Path) -> None:
     make_voc(tmp_path)
     file = tmp_path / "ImageSets" / "Segmentation" / "val.txt"

@@ -102,11 +102,9 @@ def test_labels() -> None:
     assert PROTOCOLS["hsnet"].label == "hsnet"
     assert STANDARD.replace_rules({"episodes": 200}).label == "standard+episodes=200"
     assert STANDARD.replace_rules({"episodes": 1000}).label == "standard"
-    several = {"query_ignore": "background", "min_pixels": 1, "episodes": 20}
-    assert (
-        STANDARD.replace_rules(several).label
-        == "standard+episodes=20+min_pixels=1+query_ignore=background"
-    )
+    several = {"short_classes": "skip", "episodes": 20, "empty_class": "zero"}
+    label = STANDARD.replace_rules(several).label
+    assert label == "standard+empty_class=zero+episodes=20+short_classes=skip"
 
 
 def test_a_label_compares_with_the_named_protocol_not_with_the_defaults() -> None:

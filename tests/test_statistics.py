@@ -44,7 +44,7 @@ def slow_interval(folds: list[Fold], resamples: int, seed: int) -> tuple[float, 
 
 
 @given(st.integers(0, 10**6), st.integers(1, 4), st.integers(2, 30))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_interval_holds_the_point_estimate(seed: int, classes: int, each: int) -> None:
     fold = episodes(seed, classes, each)
     low, high = bootstrap_mean_iou([fold], resamples=500)

@@ -1,0 +1,257 @@
+"""Names without imports, one class a name, and plug-ins that fail loudly when used."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from fss_bench import registry
+from fss_bench.errors import FssBenchError, UnknownNameError
+from fss_bench.registry import Entry, Registry, load_plugin_file
+
+PACKAGE = Path(registry.__file__).parent
+PLUGIN = '''
+from fss_bench.registry import methods
+
+@methods.register("nearest")
+class Nearest:
+    """Takes the nearest pixel."""
+'''
+
+
+@pytest.fixture
+def methods(monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """The registry of methods, as it was again afterwards."""
+    monkeypatch.setattr(registry.methods, "_classes", dict(registry.methods._classes))
+    return registry.methods
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Pretends that packages with these entry points are installed."""
+
+    def pretend(*points: tuple[str, str]) -> None:
+        found = [EntryPoint(name, value, "fss_bench.methods") for name, value in points]
+        monkeypatch.setattr(
+            registry, "entry_points", lambda group: [p for p in found if p.group == group]
+        )
+
+    return pretend
+
+
+@pytest.fixture
+def strange_module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    module = ModuleType("strange")
+    module.Nearest = type("Nearest", (), {"__module__": "strange"})  # type: ignore[attr-defined]
+    module.Other = type("Other", (), {"__module__": "strange"})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "strange", module)
+    return module
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_names_are_listed_without_importing_a_plugin_or_torch() -> None:
+    output = run_python(
+        "import sys; from fss_bench.registry import *\n"
+        "for r in (methods, datasets, backbones): r.names(), r.entries()\n"
+        "print(methods.names(), datasets.names(), backbones.names())\n"
+        "print([m for m in sys.modules if m.split('.')[0] in ('torch', 'timm', 'pandas')"
+        " or m.startswith(('fss_bench.methods', 'fss_bench.datasets', 'fss_bench.backbones'))])"
+    )
+    names, imported = output.splitlines()
+    assert "panet" in names
+    assert "pascal5i" in names
+    assert "resnet50" in names
+    assert imported == "[]"
+
+
+@pytest.mark.parametrize("what", ["methods", "datasets", "backbones", "protocols"])
+def test_the_list_command_needs_no_torch(what: str) -> None:
+    output = run_python(
+        "import sys; from fss_bench import cli\n"
+        f"sys.argv = ['fss-bench', 'list', '{what}']\n"
+        "try: cli.main()\n"
+        "except SystemExit as end: print('status', end.code)\n"
+        "print('torch' in sys.modules, 'timm' in sys.modules)"
+    )
+    lines = output.splitlines()
+    assert lines[-1] == "False False"
+    assert "status 0" in lines
+    assert len(lines) >= 3
+
+
+@pytest.mark.parametrize("kind", ["methods", "datasets", "backbones"])
+def test_every_builtin_is_registered_under_its_files_name(kind: str) -> None:
+    found: Registry = getattr(registry, kind)
+    files = {f.stem for f in (PACKAGE / kind).glob("*.py")} - {"__init__"}
+    assert files
+    assert files <= set(found.names())
+    for name in files:
+        assert found.get(name).__module__ == f"fss_bench.{kind}.{name}"
+    builtins = [e for e in found.entries() if e.origin == "built-in"]
+    assert {e.name for e in builtins} == files
+    assert all(e.summary.strip() for e in builtins)
+
+
+def test_an_entry_shows_the_first_line_of_the_file() -> None:
+    (panet,) = [e for e in registry.methods.entries() if e.name == "panet"]
+    assert panet.summary.startswith("PANet: one prototype per class")
+    assert "\n" not in panet.summary
+
+
+def test_a_second_class_of_a_name_raises() -> None:
+    fresh = Registry("method", "fss_bench.methods")
+    first = fresh.register("mine")(type("First", (), {}))
+    assert fresh.register("mine")(first) is first
+    with pytest.raises(
+        FssBenchError, match=r"method 'mine' is registered twice: .*First and .*Second"
+    ):
+        fresh.register("mine")(type("Second", (), {}))
+    assert fresh.get("mine") is first
+
+
+def test_registries_are_apart() -> None:
+    a, b = Registry("method", "fss_bench.methods"), Registry("backbone", "fss_bench.backbones")
+    a.register("same")(int)
+    b.register("same")(str)
+    assert (a.get("same"), b.get("same")) == (int, str)
+
+
+@pytest.mark.parametrize(("typed", "near"), [("pannet", "panet"), ("anet", "panet")])
+def test_an_unknown_name_suggests_the_nearest(typed: str, near: str) -> None:
+    with pytest.raises(UnknownNameError, match=f"unknown method '{typed}': did you mean '{near}'"):
+        registry.methods.get(typed)
+
+
+def test_a_name_like_no_other_lists_the_known_ones() -> None:
+    with pytest.raises(UnknownNameError, match="unknown dataset 'zzzz': known: coco20i, folder"):
+        registry.datasets.get("zzzz")
+
+
+@pytest.mark.parametrize("name", ["__init__", "../cli", "", "panet.py"])
+def test_a_file_name_is_no_name(name: str) -> None:
+    with pytest.raises(UnknownNameError):
+        registry.methods.get(name)
+
+
+def test_a_plugin_file_registers(methods: Registry, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(PLUGIN)
+    load_plugin_file(file)
+    assert methods.get("nearest").__name__ == "Nearest"
+    assert Entry("nearest", "Takes the nearest pixel.", "plug-in file") in methods.entries()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (
+            "import no_such_module_here",
+            "ModuleNotFoundError: No module named 'no_such_module_here'",
+        ),
+        ("def broken(:", "SyntaxError"),
+        ("1 / 0", "ZeroDivisionError"),
+        (PLUGIN.replace('"nearest"', '"panet"'), "method 'panet' is a built-in"),
+        (PLUGIN + PLUGIN, "method 'nearest' is registered twice"),
+    ],
+)
+def test_a_broken_plugin_file_names_itself(
+    methods: Registry, tmp_path: Path, content: str, reason: str
+) -> None:
+    file = tmp_path / "broken.py"
+    file.write_text(content)
+    with pytest.raises(FssBenchError, match=re.escape(reason)) as error:
+        load_plugin_file(file)
+    assert str(error.value).startswith(f"plug-in {file}")
+    assert methods.get("panet").__module__ == "fss_bench.methods.panet"
+
+
+def test_a_missing_plugin_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FssBenchError, match=r"plug-in file not found: .*absent\.py"):
+        load_plugin_file(tmp_path / "absent.py")
+
+
+def test_a_plugin_that_is_no_python_file_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "plugin.txt"
+    file.write_text(PLUGIN)
+    with pytest.raises(FssBenchError, match=r"plugin.txt is not a Python file"):
+        load_plugin_file(file)
+
+
+def test_an_installed_plugin_is_listed_unopened_and_loaded_when_used(
+    methods: Registry, install: Callable[..., None], strange_module: ModuleType
+) -> None:
+    install(("nearest", "strange:Nearest"))
+    assert "nearest" in methods.names()
+    assert Entry("nearest", "strange:Nearest", "plug-in") in methods.entries()
+    assert "nearest" not in methods._classes
+    assert methods.get("nearest") is strange_module.Nearest
+    assert methods.get("nearest") is strange_module.Nearest
+
+
+@pytest.mark.parametrize("value", ["no_such_package:Thing", "strange:Absent"])
+def test_a_broken_installed_plugin_fails_when_used_not_when_listed(
+    methods: Registry, install: Callable[..., None], strange_module: ModuleType, value: str
+) -> None:
+    install(("nearest", value), ("fine", "strange:Nearest"))
+    assert {"nearest", "fine", "panet"} <= set(methods.names())
+    assert "nearest" in [e.name for e in methods.entries()]
+    assert methods.get("fine") is strange_module.Nearest
+    with pytest.raises(
+        FssBenchError, match=re.escape(f"method plug-in 'nearest' ({value}) failed:")
+    ):
+        methods.get("nearest")
+
+
+def test_an_installed_plugin_cannot_take_a_builtins_name(
+    methods: Registry, install: Callable[..., None], strange_module: ModuleType
+) -> None:
+    install(("panet", "strange:Nearest"))
+    assert methods.names().count("panet") == 1
+    with pytest.raises(FssBenchError, match=r"'panet' is a built-in and also a plug-in \(strange:"):
+        methods.get("panet")
+
+
+def test_two_installed_plugins_cannot_share_a_name(
+    methods: Registry, install: Callable[..., None], strange_module: ModuleType
+) -> None:
+    install(("nearest", "strange:Nearest"), ("nearest", "strange:Other"))
+    assert methods.names().count("nearest") == 1
+    with pytest.raises(FssBenchError, match=r"several plug-ins .*strange:Nearest, strange:Other"):
+        methods.get("nearest")
+    install(("nearest", "strange:Nearest"), ("nearest", "strange:Nearest"))
+    assert methods.get("nearest") is strange_module.Nearest  # one package seen twice
+
+
+def test_a_plugin_file_cannot_take_an_installed_plugins_name(
+    methods: Registry, install: Callable[..., None], strange_module: ModuleType, tmp_path: Path
+) -> None:
+    install(("nearest", "strange:Nearest"))
+    file = tmp_path / "mine.py"
+    file.write_text(PLUGIN)
+    load_plugin_file(file)
+    with pytest.raises(FssBenchError, match="method 'nearest' is registered twice"):
+        methods.get("nearest")
+
+
+def test_entry_points_of_other_kinds_are_not_methods(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def entry_points(group: str) -> list[EntryPoint]:
+        asked.append(group)
+        return []
+
+    monkeypatch.setattr(registry, "entry_points", entry_points)
+    for found in (registry.methods, registry.datasets, registry.backbones):
+        found.names()
+    assert asked == ["fss_bench.methods", "fss_bench.datasets", "fss_bench.backbones"]
