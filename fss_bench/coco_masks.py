@@ -113,10 +113,6 @@ class CocoReader:
         """Image ids in file order."""
         return list(self._ids)
 
-    def file_of(self, image: str) -> Path:
-        """Where an image is."""
-        return self.folder / str(self.annotations.images[self._ids[image]]["file_name"])
-
     def counts(self, image: str) -> ImageCounts:
         """Pixels and run-length codes of one image's classes."""
         return _image_counts(

@@ -56,19 +56,6 @@ def read_binary_mask(path: Path) -> NDArray[np.bool_]:
     return np.asarray(_open(path, "mask").convert("L")) >= 128
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Height and width from the header.
-
-    Raises:
-        DatasetError: missing or not an image.
-    """
-    try:
-        with Image.open(path) as picture:
-            return picture.height, picture.width
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _unreadable(path, "image", error) from error
-
-
 def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
     """Write [H, W] or [H, W, 3] uint8 as PNG."""
     Image.fromarray(pixels).save(path, format="PNG")

@@ -171,8 +171,9 @@ def cached_index(source: IndexSource, rebuild: bool = False) -> Index:
     from filelock import FileLock
 
     file = cache_folder() / "index" / f"{source.stamp()[:32]}.parquet"
-    if file.is_file() and not rebuild:  # it is complete; the folder may be another user's
-        return _read(file)
+    found = None if rebuild else _read(file)
+    if found:  # no lock needed: it is complete, and the folder may be another user's
+        return found
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(file.with_suffix(".lock"))
@@ -181,16 +182,20 @@ def cached_index(source: IndexSource, rebuild: bool = False) -> Index:
         _warn_not_cached(file, error)
         return Index(build_table(source))
     try:
-        if rebuild or not file.is_file():
-            table = build_table(source)
-            try:
-                _write(table, file)
-            except OSError as error:
-                _warn_not_cached(file, error)
-                return Index(table)
-        return _read(file)
+        found = None if rebuild else _read(file)
+        return found or _build_and_keep(source, file)
     finally:
         lock.release()
+
+
+def _build_and_keep(source: IndexSource, file: Path) -> Index:
+    table = build_table(source)
+    try:
+        _write(table, file)
+    except OSError as error:
+        _warn_not_cached(file, error)
+        return Index(table)
+    return Index(table.drop(columns="rle", errors="ignore"), file)
 
 
 def _warn_not_cached(file: Path, error: OSError) -> None:
@@ -206,10 +211,14 @@ def _write(table: "pd.DataFrame", file: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _read(file: Path) -> Index:
+def _read(file: Path) -> Index | None:
+    """The cached index, or None if there is none that can be read."""
     import pandas as pd
 
-    return Index(pd.read_parquet(file, columns=list(COLUMNS)), file)
+    try:
+        return Index(pd.read_parquet(file, columns=list(COLUMNS)), file)
+    except (OSError, ValueError):  # pyarrow's errors are ValueErrors
+        return None
 
 
 def build_table(source: IndexSource) -> "pd.DataFrame":

@@ -19,7 +19,6 @@ from fss_bench.datasets import coco20i
 from fss_bench.errors import UnknownNameError
 
 # pycocotools 2.0.11, the newest, predates a keyword of NumPy 2.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 Refusal = Callable[[Callable[[], object]], str]
 Json = dict[str, Any]

@@ -13,7 +13,6 @@ from fss_bench.coco_masks import CocoReader, class_masks, read_annotations
 from fss_bench.index import IGNORE_ROW
 
 # pycocotools 2.0.11, the newest, predates a keyword of NumPy 2.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 Refusal = Callable[[Callable[[], object]], str]
 MakeReader = Callable[..., CocoReader]

@@ -21,7 +21,7 @@ from fss_bench import (
 )
 from fss_bench.dataset import SegDataset
 from fss_bench.errors import DatasetError, FssBenchError, ResultsError
-from fss_bench.images import image_size
+from fss_bench.images import read_label_map
 
 COUNTS = ["inter_fg", "union_fg", "inter_bg", "union_bg"]
 SETTING = {"fold": 1, "shots": 2, "episodes": 12}
@@ -211,7 +211,7 @@ def test_hsnet_protocol_scores_at_the_input_square(
         save_predictions=True,
     )
     assert run.path is not None
-    sizes = {image_size(file) for file in (run.path / "predictions").glob("*.png")}
+    sizes = {read_label_map(file).shape for file in (run.path / "predictions").glob("*.png")}
     assert sizes == {(96, 96)}
     assert run.record["protocol"]["label"] == "hsnet+episodes=4"
     with pytest.raises(DatasetError, match="--split-lists"):

@@ -14,7 +14,6 @@ from fss_bench import create_dataset
 from fss_bench.errors import UnknownNameError
 
 # pycocotools 2.0.11, the newest, predates a keyword of NumPy 2.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 MakeFolder = Callable[..., Path]
 Refusal = Callable[[Callable[[], object]], str]

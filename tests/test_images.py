@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fss_bench.images import image_size, read_binary_mask, read_image, read_label_map, write_png
+from fss_bench.images import read_binary_mask, read_image, read_label_map, write_png
 
 Refusal = Callable[[Callable[[], object]], str]
 
@@ -143,11 +143,6 @@ def test_a_photograph_whose_white_is_unknown_is_refused(
     text = refusal(lambda: read_image(file))
     assert str(file) in text
     assert "8 or 16 bits" in text
-
-
-def test_size_is_height_and_width(photograph: Path, tmp_path: Path, refusal: Refusal) -> None:
-    assert image_size(photograph) == (40, 60)
-    assert str(tmp_path / "gone.jpg") in refusal(lambda: image_size(tmp_path / "gone.jpg"))
 
 
 def test_written_png_is_read_back(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from fss_bench import create_dataset
@@ -82,7 +81,6 @@ def test_progress_counts_every_image_once(make_folder: MakeFolder) -> None:
     assert seen == [(i, 6) for i in range(1, 7)]
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_faults_of_coco_annotations_are_found(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     whole = [[0, 0, 9, 0, 9, 5, 0, 5]]

@@ -56,6 +56,8 @@ class Folder(SegDataset):
         self.overlap, self.crowd = overlap, crowd
         if self._coco:
             self.index_tag = f"coco/{overlap}/{crowd}"
+        elif (overlap, crowd) != ("later", "ignore"):
+            raise DatasetError(f"{root} holds label PNGs: overlap and crowd are for COCO's format")
 
     def list_images(self, split: Split) -> Sequence[str]:
         known = self._coco.images() if self._coco else sorted(self._files)
