@@ -7,8 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fss_bench.compute import Compute
     from fss_bench.dataset import create_dataset
-    from fss_bench.evaluation import Compute, evaluate
+    from fss_bench.evaluation import evaluate
     from fss_bench.method import Method, create_method
     from fss_bench.protocols import EvaluationProtocol
     from fss_bench.results import ResultStore, Run
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Compute": "evaluation",
+    "Compute": "compute",
     "EvaluationProtocol": "protocols",
     "Method": "method",
     "ResultStore": "results",

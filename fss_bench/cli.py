@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from fss_bench.compute import Compute
 from fss_bench.errors import FssBenchError, UnknownNameError, one_line
 from fss_bench.options import parse_options
 
@@ -96,13 +97,15 @@ def evaluate(
     """Draw episodes, segment, score: writes runs, prints a table, updates the leaderboard."""
     _load_plugins(plugin)
     _check_names(method=method, dataset=dataset, protocol=protocol)
+    if workers is None:
+        workers = min(4, (os.cpu_count() or 1) // 2)
+    compute = Compute(device, precision, batch_size, workers, cache_gb)
     rules = parse_options(rule)
     method_options = parse_options(option)
     shot_list = _numbers("--shots", shots)
     source = _dataset(dataset, data_root, dataset_option)
     folds = _folds(fold, source)
 
-    from fss_bench.evaluation import Compute
     from fss_bench.evaluation import evaluate as evaluate_method
     from fss_bench.method import create_method
     from fss_bench.report.progress import evaluation_progress
@@ -126,9 +129,6 @@ def evaluate(
             names = ", ".join(source.class_names[c] for c in setting.skipped)
             _note(f"fold {f}, {k}-shot leaves out classes with fewer than {k + 1} images: {names}")
     module = create_method(method, create_backbone(backbone, weights), **method_options)
-    if workers is None:
-        workers = min(4, (os.cpu_count() or 1) // 2)
-    compute = Compute(device, precision, batch_size, workers, cache_gb)
     runs = []
     for k, f in cells:
         with evaluation_progress(f"fold {f} {k}-shot", quiet) as progress:

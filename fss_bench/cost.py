@@ -1,6 +1,5 @@
 """What a run costs: parameters, FLOPs, time, memory, and the environment it ran in."""
 
-import os
 import platform
 import resource
 import subprocess
@@ -37,14 +36,6 @@ def peak_mb(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 2**20
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
-
-
-def free_bytes() -> int:
-    """Memory that is free on this machine; 4 GiB where the system does not say."""
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return 4 * 2**30
 
 
 def environment() -> dict[str, str | None]:

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fss_bench import cost
+from fss_bench.compute import Compute
 from fss_bench.dataset import SegDataset
 from fss_bench.encoding import ImageStore
 from fss_bench.episodes import EpisodeSpec
-from fss_bench.errors import FssBenchError, ResultsError, UnknownNameError, one_line
+from fss_bench.errors import FssBenchError, ResultsError, one_line
 from fss_bench.identity import describe_method, run_id
 from fss_bench.images import write_png
 from fss_bench.loading import EpisodeLoader, Step, StepData, load_steps, plan_steps
@@ -29,32 +30,9 @@ from fss_bench.protocols import EvaluationProtocol
 from fss_bench.results import SCHEMA_VERSION, PartialRun, ResultStore, Run
 from fss_bench.setting import Setting, create_setting
 
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 Progress = Callable[[int, int, float], None]
 """Called after every step with episodes done, episodes in all, and the running mIoU."""
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Compute:
-    """How to run.
-
-    Attributes:
-        device: `auto`, `cpu` or `cuda`.
-        precision: `fp32`, `bf16` or `fp16`. Device type and precision are part of a run's identity;
-            the rest changes no number.
-        batch_size: episodes that go through the method together.
-        workers: processes that load images.
-        cache_gb: memory for what is kept of images between episodes; by default a quarter of what
-            is
-            free.
-    """
-
-    device: str = "auto"
-    precision: str = "fp32"
-    batch_size: int = 1
-    workers: int = 0
-    cache_gb: float | None = None
 
 
 def evaluate(
@@ -130,10 +108,8 @@ class Evaluation:
         progress: Progress | None = None,
     ) -> None:
         self.setting, self.compute, self.progress = setting, compute, progress
-        self.device = _device(compute.device)
-        self.dtype = _check_precision(compute.precision)
-        if compute.batch_size < 1 or compute.workers < 0:
-            raise FssBenchError("--batch-size must be 1 or more and --workers 0 or more")
+        self.device = compute.torch_device()
+        self.dtype = compute.dtype()
         self.method = method.to(self.device).eval()
         self.started = datetime.now(UTC)
         self.record = self._identify()
@@ -180,7 +156,7 @@ class Evaluation:
     def _steps(self, specs: Sequence[EpisodeSpec]) -> Iterator[tuple[Step, StepData]]:
         self.images = ImageStore(self.method, self.device)
         size = input_size_of(self.method)
-        room = _cache_bytes(self.compute.cache_gb) // self.images.bytes_per_image(size)
+        room = self.compute.cache_bytes() // self.images.bytes_per_image(size)
         steps = plan_steps(specs, self.compute.batch_size, capacity=room)
         loader = EpisodeLoader(self.setting.dataset, self.setting.protocol, steps, size)
         return load_steps(loader, self.compute.workers)
@@ -331,23 +307,3 @@ def _save(folder: Path, specs: Sequence[EpisodeSpec], labels: Sequence[NDArray[n
             write_png(folder / f"{spec.index}.png", label)
     except OSError as error:
         raise ResultsError(f"cannot write predictions to {folder} ({one_line(error)})") from error
-
-
-def _device(name: str) -> torch.device:
-    if name not in ("auto", "cpu", "cuda"):
-        raise UnknownNameError("device", name, ("auto", "cpu", "cuda"))
-    if name == "cuda" and not torch.cuda.is_available():
-        raise FssBenchError("--device cuda: torch sees no GPU here: use --device cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def _check_precision(name: str) -> torch.dtype | None:
-    if name not in PRECISIONS:
-        raise UnknownNameError("precision", name, PRECISIONS)
-    return PRECISIONS[name]
-
-
-def _cache_bytes(gigabytes: float | None) -> int:
-    if gigabytes is not None:
-        return int(gigabytes * 2**30)
-    return cost.free_bytes() // 4

@@ -61,8 +61,7 @@ def plan_steps(specs: Sequence[EpisodeSpec], batch_size: int, capacity: int) -> 
         specs: the episodes.
         batch_size: episodes a step.
         capacity: how many images may be kept between steps. When more would be, those whose next
-            use
-            is farthest away are forgotten (Belady's rule, optimal as the future is known).
+            use is farthest away are forgotten (Belady's rule, optimal as the future is known).
     """
     groups = [specs[i : i + batch_size] for i in range(0, len(specs), batch_size)]
     needs = [list(dict.fromkeys(image for s in group for image in s.images)) for group in groups]

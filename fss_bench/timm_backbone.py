@@ -30,7 +30,7 @@ class TimmBackbone(Backbone):
         weights: see `create_backbone`.
         seed: seed of random weights.
         output_stride: 8 or 16 dilates the later stages of convolutional networks; levels keep
-            names.
+            their names.
         frozen: no gradients, always in eval mode.
         taps: further levels: name -> (module inside the model, level of the same size that runs it,
             channels).

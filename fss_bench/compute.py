@@ -1,0 +1,75 @@
+"""How to run an evaluation: device, precision, batch size, workers, memory."""
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fss_bench.errors import FssBenchError, UnknownNameError
+
+if TYPE_CHECKING:
+    import torch
+
+DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How to run.
+
+    Attributes:
+        device: `auto`, `cpu` or `cuda`.
+        precision: `fp32`, `bf16` or `fp16`. Device type and precision are part of a run's identity;
+            the rest changes no number.
+        batch_size: episodes that go through the method together.
+        workers: processes that load images.
+        cache_gb: memory for what is kept of images between episodes; by default a quarter of
+            what is free.
+    """
+
+    device: str = "auto"
+    precision: str = "fp32"
+    batch_size: int = 1
+    workers: int = 0
+    cache_gb: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raise FssBenchError for a value that does not exist."""
+        if self.device not in DEVICES:
+            raise UnknownNameError("device", self.device, DEVICES)
+        if self.precision not in PRECISIONS:
+            raise UnknownNameError("precision", self.precision, PRECISIONS)
+        if self.batch_size < 1 or self.workers < 0 or (self.cache_gb or 0) < 0:
+            raise FssBenchError(
+                f"--batch-size {self.batch_size}, --workers {self.workers}, --cache-gb "
+                f"{self.cache_gb}: they must be at least 1, 0 and 0"
+            )
+
+    def torch_device(self) -> "torch.device":
+        """The device; `auto` is a GPU where there is one."""
+        import torch
+
+        found = torch.cuda.is_available()
+        if self.device == "cuda" and not found:
+            raise FssBenchError("--device cuda: torch sees no GPU here: use --device cpu")
+        return torch.device("cuda" if found and self.device != "cpu" else "cpu")
+
+    def dtype(self) -> "torch.dtype | None":
+        """What autocast computes in; None for full precision."""
+        import torch
+
+        return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
+
+    def cache_bytes(self) -> int:
+        """Memory for what is kept of images."""
+        if self.cache_gb is not None:
+            return int(self.cache_gb * 2**30)
+        return _free_bytes() // 4
+
+
+def _free_bytes() -> int:
+    """Memory that is free on this machine; 4 GiB where the system does not say."""
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return 4 * 2**30
