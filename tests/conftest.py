@@ -18,6 +18,9 @@ from fss_bench.errors import DatasetError
 if TYPE_CHECKING:
     from fss_bench.results import Run
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores: threads would fight for them
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 SHARED = Path(os.environ.get("FSS_BENCH_SHARED", Path(__file__).parents[2] / "shared"))
 
 settings.register_profile("no deadline", deadline=None)  # machines are shared: times vary

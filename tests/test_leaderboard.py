@@ -115,6 +115,15 @@ def test_rows_are_ranked_by_miou(folds: Callable[..., list[Run]]) -> None:
     assert ranked == [("1", "high"), ("2", "middle"), ("3", "low")]
 
 
+def test_equal_scores_are_ordered_by_name(folds: Callable[..., list[Run]]) -> None:
+    late, early = "2026-03-01T00:00:00+00:00", "2026-02-01T00:00:00+00:00"
+    runs = [
+        *folds(0.5, 0.5, method="a", finished=late),
+        *folds(0.5, 0.5, method="b", finished=early),
+    ]
+    assert [row["method"] for row in cells(build_rows(runs))] == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -12,6 +12,7 @@ import pytest
 
 from fss_bench import registry
 from fss_bench.errors import FssBenchError, UnknownNameError
+from fss_bench.options import construct
 from fss_bench.registry import Entry, Registry, load_plugin_file
 
 PACKAGE = Path(registry.__file__).parent
@@ -26,9 +27,10 @@ class Nearest:
 
 @pytest.fixture
 def methods(monkeypatch: pytest.MonkeyPatch) -> Registry:
-    """The registry of methods, as it was again afterwards."""
-    monkeypatch.setattr(registry.methods, "_classes", dict(registry.methods._classes))
-    return registry.methods
+    """The registry of methods with a built-in alone, as it was again afterwards."""
+    found = registry.methods
+    monkeypatch.setattr(found, "_classes", {"panet": found.get("panet")})
+    return found
 
 
 @pytest.fixture
@@ -255,3 +257,12 @@ def test_entry_points_of_other_kinds_are_not_methods(
     for found in (registry.methods, registry.datasets, registry.backbones):
         found.names()
     assert asked == ["fss_bench.methods", "fss_bench.datasets", "fss_bench.backbones"]
+
+
+def test_options_of_an_open_ended_plugin_cannot_replace_what_is_fixed() -> None:
+    def build(backbone: str, **options: int) -> tuple[str, dict[str, int]]:
+        return backbone, options
+
+    assert construct(build, "method 'm'", {"backbone": "b"}, {"any": 1}) == ("b", {"any": 1})
+    with pytest.raises(UnknownNameError, match="unknown option of method 'm' 'backbone'"):
+        construct(build, "method 'm'", {"backbone": "b"}, {"backbone": 1})
