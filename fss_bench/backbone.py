@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +41,7 @@ class Backbone(nn.Module):
         weights: where the weights came from.
         fixed_size: the only input side it takes, or None.
         default_size, default_level: what methods without a published choice of their own use.
+        options: what `create_backbone` was given beside name and weights.
         frozen: whether it is never trained: no gradients, always in eval mode.
     """
 
@@ -61,6 +63,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.name, self.levels, self.weights = name, dict(levels), weights
         self.fixed_size, self.frozen = fixed_size, frozen
+        self.options: dict[str, Any] = {}
         self.default_size = fixed_size or default_size
         self.default_level = default_level if default_level in self.levels else list(levels)[-1]
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)

@@ -181,7 +181,14 @@ def write_episodes(
     rules = parse_options(rule)
     if data_root is None and split_lists is not None:
         specs: Sequence[EpisodeSpec] = listed_episodes(
-            dataset, protocol, split_lists, fold=fold, shots=shots, episodes=episodes, rules=rules
+            dataset,
+            protocol,
+            split_lists,
+            fold=fold,
+            shots=shots,
+            ways=ways,
+            episodes=episodes,
+            rules=rules,
         )
     else:
         specs = create_setting(
@@ -271,17 +278,19 @@ def data_index(
     plugin: Plugin = [],  # noqa: B006
 ) -> None:
     """Build the index (cached, and rebuilt when the tree changes) and print a summary."""
+    from fss_bench.protocols import PROTOCOLS
+
     _load_plugins(plugin)
     _check_names(dataset=dataset)
     source = _dataset(dataset, data_root, dataset_option)
     index = source.build_index(rebuild)
-    source.__dict__["index"] = index
+    smallest = PROTOCOLS["standard"].replace_rules(source.rules).min_pixels
     typer.echo(f"{source.identity}: fingerprint {index.fingerprint}")
     for split in ("train", "test"):
-        pools = index.pools(split, source.class_names, 2048)
+        pools = index.pools(split, source.class_names, smallest)
         typer.echo(
             f"{split}: {len(index.images(split))} images, {sum(map(len, pools.values()))} pairs of "
-            f"image and class with at least 2048 px, {min(map(len, pools.values()))} to "
+            f"image and class with at least {smallest} px, {min(map(len, pools.values()))} to "
             f"{max(map(len, pools.values()))} a class"
         )
     if index.file:
@@ -322,9 +331,9 @@ def data_show(
     fold: Fold = "all",
     ways: Ways = 1,
     shots: Annotated[int, typer.Option(help="Support images a class (K).")] = 1,
-    episodes: Annotated[int, typer.Option(help="Episodes to draw, over all folds.")] = 8,
-    columns: Annotated[int, typer.Option(help="Episodes side by side.")] = 2,
-    tile: Annotated[int, typer.Option(help="Side of a picture in the sheet, px.")] = 160,
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes to draw, over all folds.")] = 8,
+    columns: Annotated[int, typer.Option(min=1, help="Episodes side by side.")] = 2,
+    tile: Annotated[int, typer.Option(min=16, help="Side of a picture in the sheet, px.")] = 160,
     seed: Seed = 0,
     protocol: Protocol = "standard",
     rule: Rule = [],  # noqa: B006
@@ -381,7 +390,8 @@ def main() -> None:
             raise
         _fail(f"error: {usage()} See fss-bench --help." if usage() else "", 2)
     if status == 130:  # typer turns Ctrl-C into this
-        _fail("interrupted: the same command goes on from here", 130)
+        resumable = sys.argv[1:2] == ["evaluate"]
+        _fail("interrupted" + (": the same command goes on from here" if resumable else ""), 130)
     raise SystemExit(status if isinstance(status, int) else 0)
 
 
@@ -442,7 +452,7 @@ def _rows(results: Path) -> "list[Row]":
     from fss_bench.leaderboard import build_rows
     from fss_bench.results import ResultStore
 
-    return build_rows(ResultStore(results).runs())
+    return build_rows(ResultStore(results).runs(skipped=lambda text: _note(f"left out: {text}")))
 
 
 def _report(runs: "list[Run]", output: Path, as_json: bool) -> None:

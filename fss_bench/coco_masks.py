@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle_tools
 
 from fss_bench.errors import DatasetError, one_line
-from fss_bench.index import IGNORE_ROW, ImageCounts, Index
+from fss_bench.index import IGNORE_ROW, ImageCounts, Index, mask_digest
 
 Overlap = Literal["later", "smaller", "both"]
 Crowd = Literal["ignore", "include", "background"]
@@ -203,7 +203,8 @@ def _image_counts(height: int, width: int, masks: Mapping[int, NDArray[np.bool_]
         class_id: rle_tools.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
         for class_id, mask in masks.items()
     }
-    return ImageCounts(height, width, pixels, rles)
+    codes = [part for c in sorted(rles) for part in (str(c).encode(), rles[c])]
+    return ImageCounts(height, width, pixels, mask_digest(*codes), rles)
 
 
 def _paint(

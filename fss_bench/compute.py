@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fss_bench.errors import FssBenchError, UnknownNameError
@@ -60,16 +61,23 @@ class Compute:
 
         return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
 
-    def cache_bytes(self) -> int:
-        """Memory for what is kept of images."""
+    def cache_bytes(self, device: "torch.device") -> int:
+        """Memory for what is kept of images, on the device where it is kept."""
+        import torch
+
         if self.cache_gb is not None:
             return int(self.cache_gb * 2**30)
-        return _free_bytes() // 4
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_bytes()
+        return int(free) // 4
 
 
 def _free_bytes() -> int:
-    """Memory that is free on this machine; 4 GiB where the system does not say."""
+    """Memory that is free here, within a container's limit; 4 GiB where the system does not say."""
     try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
         return 4 * 2**30
+    try:
+        return min(free, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    except (OSError, ValueError):
+        return free

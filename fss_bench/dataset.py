@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fss_bench.errors import DatasetError, FssBenchError, shorten
+from fss_bench.errors import DatasetError, FssBenchError, one_line, shorten
 from fss_bench.index import (
     IGNORE_ROW,
     ImageCounts,
@@ -22,6 +22,7 @@ from fss_bench.index import (
     IndexSource,
     cached_index,
     label_counts,
+    mask_digest,
 )
 from fss_bench.options import construct
 from fss_bench.registry import datasets
@@ -98,7 +99,7 @@ class SegDataset(ABC):
                 f"1 to {max(self.class_names)} (0 background, 255 ignore): mend the mask or the "
                 "class list"
             )
-        return ImageCounts(labels.shape[0], labels.shape[1], pixels)
+        return ImageCounts(labels.shape[0], labels.shape[1], pixels, mask_digest(labels.tobytes()))
 
     def facts(self) -> dict[str, Any]:
         """Numbers about the source to keep with the index; read when it is built."""
@@ -120,7 +121,7 @@ class SegDataset(ABC):
         return self.build_index()
 
     def build_index(self, rebuild: bool = False) -> Index:
-        """The index from the cache, or built anew."""
+        """The index from the cache, or built anew; `index` is this one from now on."""
         source = IndexSource(
             key=f"{self.name}/{self.index_tag}",
             files=self.source_files(),
@@ -128,7 +129,8 @@ class SegDataset(ABC):
             count=self.count_pixels,
             facts=self.facts,
         )
-        return cached_index(source, rebuild)
+        self.__dict__["index"] = found = cached_index(source, rebuild)
+        return found
 
     def images(self, split: Split) -> list[str]:
         """Ids of a split's images."""
@@ -215,6 +217,8 @@ def read_lines(file: Path, content: str) -> list[str]:
         text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise DatasetError(f"{file} is missing: write {content} there, one a line") from error
+    except OSError as error:
+        raise DatasetError(f"{file} cannot be read ({one_line(error)}): mend it") from error
     except UnicodeDecodeError as error:
         raise DatasetError(f"{file} is not UTF-8 ({error.reason}): save it as UTF-8") from error
     return [line.strip() for line in text.splitlines() if line.strip()]

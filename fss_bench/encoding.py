@@ -10,8 +10,6 @@ from fss_bench.episodes import EpisodeSpec
 from fss_bench.loading import to_float
 from fss_bench.method import splits
 
-CUDA_BATCH = 16
-
 
 class ImageStore:
     """Encoded images of a method, or the pixels of a method that cannot be split.
@@ -27,21 +25,17 @@ class ImageStore:
     def __init__(self, method: nn.Module, device: torch.device) -> None:
         self.method, self.device = method, device
         self._split = splits(method)
-        self._batch = CUDA_BATCH if device.type == "cuda" and self._split else 1
         self._held: dict[str, Any] = {}
 
     def add(self, images: Mapping[str, Tensor]) -> None:
         """Encode and keep images, [3, S, S] uint8 each."""
-        names = list(images)
-        for start in range(0, len(names), self._batch):
-            chunk = names[start : start + self._batch]
-            pixels = torch.stack([images[name] for name in chunk]).to(self.device)
+        for name, image in images.items():
+            pixels = image.to(self.device)
             if not self._split:
-                self._held[chunk[0]] = pixels[0]
+                self._held[name] = pixels
                 continue
-            maps = self._encode(to_float(pixels))
-            for i, name in enumerate(chunk):
-                self._held[name] = {level: features[i].clone() for level, features in maps.items()}
+            maps = self._encode(to_float(pixels[None]))
+            self._held[name] = {level: features[0].clone() for level, features in maps.items()}
 
     def forget(self, images: Sequence[str]) -> None:
         """Drop images."""

@@ -20,14 +20,14 @@ from fss_bench.dataset import SegDataset
 from fss_bench.encoding import ImageStore
 from fss_bench.episodes import EpisodeSpec
 from fss_bench.errors import FssBenchError, ResultsError, one_line
-from fss_bench.identity import describe_method, run_id
+from fss_bench.identity import code_sha256, describe_method, run_id
 from fss_bench.images import write_png
 from fss_bench.loading import EpisodeLoader, Step, StepData, load_steps, plan_steps
 from fss_bench.method import input_size_of
 from fss_bench.metrics import TWIN, compute_metrics, confusion, episode_counts
 from fss_bench.ops import resize_logits
 from fss_bench.protocols import EvaluationProtocol
-from fss_bench.results import SCHEMA_VERSION, PartialRun, ResultStore, Run
+from fss_bench.results import SCHEMA_VERSION, PartialRun, ResultStore, Run, fingerprint
 from fss_bench.setting import Setting, create_setting
 
 Progress = Callable[[int, int, float], None]
@@ -138,6 +138,7 @@ class Evaluation:
         self, rows: list[Row], partial: PartialRun | None, predictions: Path | None
     ) -> list[Row]:
         """Rows of all episodes: those given, and the missing ones as they are segmented."""
+        self.gflops = self._count_gflops()  # before the work: a method may fail here
         done = {row["index"] for row in rows}
         specs = [spec for spec in self.setting.specs if spec.index not in done]
         rows, running = list(rows), _RunningMean()
@@ -156,7 +157,7 @@ class Evaluation:
     def _steps(self, specs: Sequence[EpisodeSpec]) -> Iterator[tuple[Step, StepData]]:
         self.images = ImageStore(self.method, self.device)
         size = input_size_of(self.method)
-        room = self.compute.cache_bytes() // self.images.bytes_per_image(size)
+        room = self.compute.cache_bytes(self.device) // self.images.bytes_per_image(size)
         steps = plan_steps(specs, self.compute.batch_size, capacity=room)
         loader = EpisodeLoader(self.setting.dataset, self.setting.protocol, steps, size)
         return load_steps(loader, self.compute.workers)
@@ -214,6 +215,9 @@ class Evaluation:
                 "name": setting.dataset.identity,
                 "fingerprint": setting.dataset.index.fingerprint,
                 "folds": len(setting.dataset.folds),
+                "classes_sha256": fingerprint(
+                    [[setting.dataset.class_names[c] for c in f] for f in setting.dataset.folds]
+                ),
                 "test_images": len(setting.dataset.images("test")),
             },
             "protocol": {**asdict(setting.protocol), "label": setting.protocol.label},
@@ -222,11 +226,15 @@ class Evaluation:
             "shots": setting.shots,
             "seed": setting.seed,
             "precision": self.compute.precision,
+            "device_type": self.device.type,
+            "code_sha256": code_sha256(
+                self.method, getattr(self.method, "backbone", None), setting.dataset
+            ),
             "episodes": len(setting.specs),
             "episodes_sha256": setting.sha256,
             "skipped_classes": [setting.dataset.class_names[c] for c in setting.skipped],
         }
-        record["run_id"] = run_id(record, setting, self.method, self.compute.precision)
+        record["run_id"] = run_id(record, setting, self.method)
         return record
 
     def _finish(self, rows: list[Row]) -> Run:
@@ -248,17 +256,18 @@ class Evaluation:
         milliseconds = float(table["ms"].mean())
         return {
             "params_m": round(cost.parameters_m(self.method), 3),
-            "gflops_per_episode": round(self._gflops(), 3),
+            "gflops_per_episode": round(self.gflops, 3),
             "ms_per_episode": round(milliseconds, 3),
             "episodes_per_s": round(1000 / milliseconds, 3),
             "peak_mb": round(cost.peak_mb(self.device), 1),
             "device": cost.device_name(self.device),
         }
 
-    def _gflops(self) -> float:
+    def _count_gflops(self) -> float:
         size, ways, shots = input_size_of(self.method), self.setting.ways, self.setting.shots
         support = torch.zeros(1, ways, shots, 3, size, size, device=self.device)
         masks = torch.zeros(1, ways, shots, size, size, dtype=torch.uint8, device=self.device)
+        masks[..., : size // 2] = 1
         with torch.no_grad(), self._autocast():
             return cost.gflops(self.method, (support, masks, support[:, 0, 0]))
 

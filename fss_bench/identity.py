@@ -2,10 +2,8 @@
 
 import hashlib
 import inspect
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,10 @@ from fss_bench.results import fingerprint
 from fss_bench.setting import Setting
 from fss_bench.weights import state_sha256
 
+PRINTING = ("cli.py", "report", "leaderboard.py", "verification.py", "__main__.py")
+"""Parts of this package that decide no number of a run."""
+PLAIN = (bool, int, float, str, tuple, list, dict, type(None))
+
 
 def describe_method(method: nn.Module) -> dict[str, Any]:
     """The part of a run's record that tells which method, backbone and weights it is about.
@@ -23,43 +25,74 @@ def describe_method(method: nn.Module) -> dict[str, Any]:
     A module made by hand counts as a method of its class's name, without options.
     """
     backbone = getattr(method, "backbone", None)
-    name, weights = "own", WeightsInfo("own", state_sha256(method))
+    name, options, weights = "own", {}, WeightsInfo("own", state_sha256(method))
     if isinstance(backbone, Backbone):
-        name, weights = backbone.name, backbone.weights
+        name, options, weights = backbone.name, backbone.options, backbone.weights
     return {
         "method": getattr(method, "registered_name", type(method).__name__),
         "method_options": dict(getattr(method, "options", {})),
         "backbone": name,
+        "backbone_options": dict(options),
         "weights": asdict(weights),
         "checkpoint": None,
     }
 
 
-def run_id(record: Mapping[str, Any], setting: Setting, method: nn.Module, precision: str) -> str:
-    """Twelve hex digits over the setting, the method, its weights and the code.
+def run_id(record: Mapping[str, Any], setting: Setting, method: nn.Module) -> str:
+    """Twelve hex digits over the setting, its data, the method, its weights and the code.
 
-    Batch size, workers, cache and the number of machines are no part of it: they change no number.
+    Batch size, workers and cache are no part of it: they change no number. Versions of libraries
+    are in the record but not in the id.
     """
-    device = next((p.device.type for p in method.parameters()), "cpu")
     return fingerprint(
-        {k: record[k] for k in ("method", "method_options", "backbone", "weights")},
+        {k: record[k] for k in ("method", "method_options", "backbone", "weights", "code_sha256")},
+        {k: record[k] for k in ("dataset", "protocol", "precision", "device_type", "seed")},
+        (setting.fold, setting.ways, setting.shots, setting.sha256),
         state_sha256(method),
-        setting.dataset.identity,
-        asdict(setting.protocol),
-        (setting.fold, setting.ways, setting.shots, setting.seed, setting.sha256),
-        (precision, device),
-        code_sha256(type(method)),  # type: ignore[arg-type]
+        _configuration(method),
+        _file_sizes(setting),
     )[:12]
 
 
-@lru_cache
-def code_sha256(cls: type) -> str:
-    """Hex sha256 over this package's source and the file that defines a class."""
-    files = sorted(Path(__file__).parent.rglob("*.py"))
-    with suppress(OSError, TypeError):  # a class of an interactive session has no file
-        files.append(Path(inspect.getfile(cls)))
+def code_sha256(*objects: object) -> str:
+    """Hex sha256 over the source that decides numbers.
+
+    Args:
+        objects: method, backbone, dataset: the files of their classes and base classes are hashed,
+            beside this package's.
+    """
+    package = Path(__file__).parent
+    files = {f for f in package.rglob("*.py") if f.relative_to(package).parts[0] not in PRINTING}
+    files.update(_class_files(cls for thing in objects for cls in type(thing).__mro__))
     digest = hashlib.sha256()
-    for file in files:
-        if file.is_file():
-            digest.update(file.read_bytes())
+    for content in sorted(file.read_bytes() for file in files if file.is_file()):
+        digest.update(content)
     return digest.hexdigest()
+
+
+def _class_files(classes: Iterable[type]) -> Iterable[Path]:
+    for cls in classes:
+        try:
+            yield Path(inspect.getfile(cls))
+        except (OSError, TypeError):  # built in, or of an interactive session
+            continue
+
+
+def _configuration(method: nn.Module) -> str:
+    """Hash of plain attributes and unsaved buffers of all modules: what a state dict leaves out."""
+    plain = {
+        f"{name}.{key}": repr(value)
+        for name, module in method.named_modules()
+        for key, value in vars(module).items()
+        if not key.startswith("_") and isinstance(value, PLAIN)
+    }
+    buffers = {name: repr(b.flatten()[:16].tolist()) for name, b in method.named_buffers()}
+    return fingerprint(plain, buffers)
+
+
+def _file_sizes(setting: Setting) -> dict[str, int]:
+    """Bytes of every file that the episodes read, so that changed photographs are another run."""
+    images = {image for spec in setting.specs for image in spec.images}
+    files = {file for image in images for file in setting.dataset.files_of(image)}
+    root = {str(f): f.stat().st_size for f in files if f.is_file()}
+    return {"/".join(Path(name).parts[-2:]): size for name, size in sorted(root.items())}

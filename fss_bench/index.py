@@ -24,12 +24,12 @@ from fss_bench.errors import DatasetError
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 IGNORE_ROW = -1
 """Class id of the row that counts ignored pixels; 0 is the row of the background."""
 PARALLEL_FROM = 2000
 """Smaller trees are indexed in this process: starting others would take longer."""
-COLUMNS = ("split", "image", "height", "width", "class_id", "pixels")
+COLUMNS = ("split", "image", "height", "width", "class_id", "pixels", "digest")
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,14 @@ class ImageCounts:
     Attributes:
         height, width: of the mask.
         pixels: class id -> pixels; 0 background, `IGNORE_ROW` ignored.
+        digest: hash of the masks themselves.
         rles: class id -> compressed run-length code of its mask, where the dataset keeps them.
     """
 
     height: int
     width: int
     pixels: dict[int, int]
+    digest: str
     rles: dict[int, bytes] = field(default_factory=dict)
 
 
@@ -82,7 +84,8 @@ class Index:
     """Pixel counts of every image.
 
     Args:
-        table: columns `split, image, height, width, class_id, pixels` and perhaps `rle`; one row an
+        table: columns `split, image, height, width, class_id, pixels, digest` and perhaps `rle`;
+            one row an
             (image, class), one for the background (0), one for ignored pixels (`IGNORE_ROW`).
         file: where it is cached, or None.
     """
@@ -154,6 +157,11 @@ def label_counts(labels: NDArray[np.integer[Any]]) -> dict[int, int]:
         return found
     values, sizes = np.unique(labels, return_counts=True)
     return {int(v): int(n) for v, n in zip(values, sizes, strict=True)}
+
+
+def mask_digest(*parts: bytes) -> str:
+    """Short hash of a mask's bytes, which the index keeps beside the counts."""
+    return hashlib.blake2b(b"/".join(parts), digest_size=8).hexdigest()
 
 
 def cache_folder() -> Path:
@@ -230,7 +238,8 @@ def build_table(source: IndexSource) -> "pd.DataFrame":
     for (split, image), found in zip(pairs, _counted(source, [i for _, i in pairs]), strict=True):
         for class_id, pixels in sorted(found.pixels.items()):
             rle = found.rles.get(class_id, b"")
-            rows.append((split, image, found.height, found.width, class_id, pixels, rle))
+            row = (split, image, found.height, found.width, class_id, pixels)
+            rows.append((*row, found.digest, rle))
     table = pd.DataFrame(rows, columns=[*COLUMNS, "rle"])
     if not table["rle"].astype(bool).any():
         table = table.drop(columns="rle")

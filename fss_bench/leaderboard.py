@@ -2,9 +2,10 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -77,6 +78,7 @@ class Row:
         return (
             record["dataset"]["name"],
             record["dataset"]["fingerprint"],
+            record["dataset"]["classes_sha256"],
             record["protocol"]["label"],
             json.dumps(protocol, sort_keys=True),
             f"{record['ways']:03d}",
@@ -89,6 +91,23 @@ class Row:
         """Digest over the folds' digests, in fold order."""
         return fingerprint({fold: r.record["episodes_sha256"] for fold, r in self.folds.items()})
 
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """Method, backbone and weights, with the options that were given."""
+        record = self._any.record
+        backbone = _with_options(record["backbone"], record["backbone_options"])
+        return method_label(record), backbone, record["weights"]["source"]
+
+    @property
+    def run_ids(self) -> str:
+        """Ids of the runs, in fold order."""
+        return " ".join(run.record["run_id"] for run in self.folds.values())
+
+    @property
+    def classes(self) -> int:
+        """Number of classes that `miou` is a mean over."""
+        return sum(len(run.metrics.per_class) for run in self.folds.values())
+
     def cells(self) -> list[str]:
         """Values in the order of `COLUMNS`; scores are percent with two decimals."""
         record = self._any.record
@@ -96,9 +115,7 @@ class Row:
         costs = [run.record["cost"] for run in self.folds.values()]
         return [
             "" if self.rank is None else str(self.rank),
-            method_label(record),
-            record["backbone"],
-            record["weights"]["source"],
+            *self.names,
             record["dataset"]["name"],
             record["protocol"]["label"],
             str(record["ways"]),
@@ -115,51 +132,62 @@ class Row:
             f"{max(c['peak_mb'] for c in costs):.0f}",
             "measured",
             self.episodes_sha256,
-            " ".join(run.record["run_id"] for run in self.folds.values()),
+            self.run_ids,
         ]
 
 
 def build_rows(runs: Iterable[Run]) -> list[Row]:
     """Rows sorted by setting, then by rank; a pure function of the runs.
 
-    Of several runs of the same fold the one finished last counts.
+    Of several runs of the same fold the one finished last counts. Folds made by different code or
+    on different kinds of device are never joined: of such rows of one entrant, a complete one
+    counts before an incomplete one, then the one finished last.
     """
-    newest: dict[str, dict[int, Run]] = defaultdict(dict)
-    for run in sorted(runs, key=lambda r: (r.record["finished"], r.record["run_id"])):
-        newest[_entrant(run)][run.record["fold"]] = run
+    entrants: dict[str, dict[str, dict[int, Run]]] = defaultdict(lambda: defaultdict(dict))
+    for run in sorted(runs, key=_age):
+        made_by = f"{run.record['code_sha256']} {run.record['device_type']}"
+        entrants[_entrant(run)][made_by][run.record["fold"]] = run
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
-    for folds in newest.values():
-        row = Row(dict(sorted(folds.items())))
+    for candidates in entrants.values():
+        rows = [Row(dict(sorted(folds.items()))) for folds in candidates.values()]
+        row = max(rows, key=lambda r: (r.complete, max(map(_age, r.folds.values()))))
         groups[row.group].append(row)
     return [row for _, rows in sorted(groups.items()) for row in _ranked(rows)]
 
 
-def method_label(record: dict[str, object]) -> str:
+def method_label(record: Mapping[str, Any]) -> str:
     """The method with the options that were given: `panet(level=c3)`."""
-    options = record["method_options"]
-    assert isinstance(options, dict)
+    precision = {} if record["precision"] == "fp32" else {"precision": record["precision"]}
+    return _with_options(record["method"], {**record["method_options"], **precision})
+
+
+def _with_options(name: str, options: Mapping[str, Any]) -> str:
     inside = " ".join(f"{key}={value}" for key, value in sorted(options.items()))
-    return f"{record['method']}({inside})" if inside else str(record["method"])
+    return f"{name}({inside})" if inside else name
 
 
 def _ranked(rows: Sequence[Row]) -> list[Row]:
+    """Best first; equal scores by name."""
     ordered = sorted(
-        rows, key=lambda r: (r.miou is None, -(r.miou or 0.0), r.cells()[1:4], r.cells()[-1])
+        rows, key=lambda row: (row.miou is None, -(row.miou or 0.0), row.names, row.run_ids)
     )
     return [
-        Row(row.folds, rank if row.complete else None) for rank, row in enumerate(ordered, start=1)
+        replace(row, rank=rank if row.complete else None)
+        for rank, row in enumerate(ordered, start=1)
     ]
+
+
+def _age(run: Run) -> tuple[str, str]:
+    return run.record["finished"], run.record["run_id"]
 
 
 def _entrant(run: Run) -> str:
     """What makes two runs folds of one row."""
     record = run.record
-    keys = ("method", "method_options", "backbone", "weights", "ways", "shots", "seed", "precision")
+    keys = ("method", "method_options", "backbone", "backbone_options", "weights", "precision")
     return fingerprint(
-        [record[key] for key in keys],
+        [record[key] for key in (*keys, "ways", "shots", "seed", "dataset", "protocol")],
         (record["checkpoint"] or {}).get("path"),
-        record["dataset"],
-        record["protocol"],
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fss_bench.backbone import Backbone, Features
+from fss_bench.errors import FssBenchError
 from fss_bench.options import construct
 from fss_bench.registry import methods
 
@@ -36,6 +37,8 @@ class Method(nn.Module):
     ) -> None:
         super().__init__()
         backbone.check_levels(levels)
+        if input_size is not None and input_size < 1:
+            raise FssBenchError(f"input_size={input_size}: it must be 1 or more")
         self.backbone, self.levels = backbone, tuple(levels)
         self.input_size = input_size or backbone.default_size
 
@@ -61,7 +64,9 @@ class Method(nn.Module):
 
 
 def splits(method: nn.Module) -> bool:
-    """Whether a method offers `encode` and `segment`."""
+    """Whether a method offers `encode` and `segment`, and its `forward` is their composition."""
+    if isinstance(method, Method) and type(method).forward is not Method.forward:
+        return False
     return callable(getattr(method, "encode", None)) and callable(getattr(method, "segment", None))
 
 

@@ -22,8 +22,7 @@ def transposed_resize(masks: Tensor, size: tuple[int, int]) -> Tensor:
     """The transpose of bilinear upsampling applied to masks.
 
     For any features, pooling them upsampled to the mask's size under the mask equals pooling them
-    as
-    they are under this: the upsampled tensor is never made.
+    as they are under this: the upsampled tensor is never made.
 
     Args:
         masks: [..., H, W] float.
@@ -47,10 +46,12 @@ def masked_average_pool(features: Tensor, masks: Tensor) -> Tensor:
     Returns:
         [..., C]; zeros where a mask is empty. The mask's area is padded by 1e-5 as in PANet's code.
     """
-    weights = masks.to(features.dtype)
-    cells = transposed_resize(weights, (features.shape[-2], features.shape[-1]))
-    total = torch.einsum("...chw,...hw->...c", features, cells)
-    return total / (weights.sum(dim=(-2, -1)).unsqueeze(-1) + 1e-5)
+    with torch.autocast(features.device.type, enabled=False):  # sums of areas overflow fp16
+        maps = features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
+        weights = masks.to(maps.dtype)
+        cells = transposed_resize(weights, (maps.shape[-2], maps.shape[-1]))
+        total = torch.einsum("...chw,...hw->...c", maps, cells)
+        return total / (weights.sum(dim=(-2, -1)).unsqueeze(-1) + 1e-5)
 
 
 def cosine_to_prototypes(features: Tensor, prototypes: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from fss_bench.errors import FssBenchError, UnknownNameError
 
@@ -29,13 +30,29 @@ def construct(cls: Callable[..., T], what: str, fixed: Mapping[str, Any], option
 
     Raises:
         UnknownNameError: an option that the class does not take; the nearest is suggested.
+        FssBenchError: a value of another type than the class says.
     """
     taken = inspect.signature(cls).parameters
+    hints = get_type_hints(getattr(cls, "__init__", cls))
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in taken.values())
     for key in options:
         if key in fixed or (key not in taken and not open_ended):
             raise UnknownNameError(f"option of {what}", key, set(taken) - set(fixed))
-    return cls(**fixed, **options)
+    fitted = {key: _fit(key, value, hints.get(key)) for key, value in options.items()}
+    return cls(**fixed, **fitted)
+
+
+def _fit(key: str, value: Any, hint: Any) -> Any:
+    """A value as its annotation wants it; annotations that are no plain types are left alone."""
+    wanted = get_args(hint) or (hint,)
+    if not set(wanted) <= {bool, int, float, str, Path, type(None)} or type(value) in wanted:
+        return value
+    if float in wanted and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if str in wanted and isinstance(value, (int, float)):
+        return str(value)
+    names = " or ".join(t.__name__ for t in wanted if t is not type(None))
+    raise FssBenchError(f"option {key}={value!r}: it must be of type {names}")
 
 
 def _value(text: str) -> Any:

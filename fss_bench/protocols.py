@@ -19,8 +19,7 @@ class EvaluationProtocol:
         min_pixels: an (image, class) pair qualifies when the class covers this many pixels.
         short_classes: a class with fewer than K + 1 qualifying images is an `error`, or `skip`ped.
         empty_class: a class of the fold without an episode or without a pixel: `skip`ped in the
-            mean,
-            or counted as `zero` (HSNet, PFENet).
+            mean, or counted as `zero` (HSNet, PFENet).
         image_resize: how images reach the method's input square: aspect ratio not kept, PIL's
             antialiased bilinear filter.
         mask_resize: how masks reach the square: torch's legacy nearest, index floor(i * in / out)

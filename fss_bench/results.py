@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,10 +154,22 @@ class ResultStore:
             raise self._cannot_write(error) from error
         return Run(run.record, run.metrics, run.episodes, folder)
 
-    def runs(self) -> Iterator[Run]:
-        """All finished runs, in the order of their paths."""
+    def runs(self, skipped: Callable[[str], None] | None = None) -> Iterator[Run]:
+        """All finished runs, in the order of their paths.
+
+        Args:
+            skipped: told about each run that cannot be read; by default such a run raises.
+
+        Raises:
+            ResultsError: a run cannot be read.
+        """
         for file in sorted((self.root / "runs").rglob("run.json")):
-            yield self.load(file.parent)
+            try:
+                yield self.load(file.parent)
+            except ResultsError as error:
+                if skipped is None:
+                    raise
+                skipped(str(error))
 
     def load(self, folder: Path) -> Run:
         """Read one run.
@@ -175,8 +187,7 @@ class ResultStore:
             return Run(data, Metrics.from_dict(data.pop("metrics")), episodes, folder)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ResultsError(
-                f"run {folder} cannot be read ({one_line(error)}): delete it, or evaluate it again "
-                "with --no-resume"
+                f"run {folder} cannot be read ({one_line(error)}): delete its folder"
             ) from error
 
     def _cannot_write(self, error: OSError) -> ResultsError:
@@ -230,7 +241,10 @@ class PartialRun:
         whole = text[: text.rfind("\n") + 1]
         if whole != text:
             write_text(self._journal, whole)
-        rows = [json.loads(line) for line in whole.splitlines()]
+        try:
+            rows = [json.loads(line) for line in whole.splitlines()]
+        except ValueError:  # damaged, as after a power cut: start over
+            return []
         if with_predictions and any(
             not (self.predictions / f"{row['index']}.png").is_file() for row in rows
         ):

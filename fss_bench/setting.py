@@ -154,6 +154,7 @@ def listed_episodes(
     *,
     fold: int,
     shots: int,
+    ways: int = 1,
     episodes: int | None = None,
     rules: Mapping[str, Any] | None = None,
 ) -> list[EpisodeSpec]:
@@ -171,7 +172,7 @@ def listed_episodes(
             f"protocol {resolved.name} draws episodes from the data: pass its folder with "
             "--data-root"
         )
-    check_counts(1, shots)
+    _check_one_way(resolved, ways, shots)
     lists = read_hsnet_lists(split_lists, dataset, fold)
     return hsnet_episodes(lists, fold=fold, shots=shots, episodes=resolved.episodes)
 
@@ -184,9 +185,7 @@ def _hsnet_specs(
     shots: int,
     split_lists: Path | None,
 ) -> list[EpisodeSpec]:
-    check_counts(ways, shots)
-    if ways != 1:
-        raise EpisodeError(f"protocol {protocol.name} is 1-way: --ways {ways} is not possible")
+    _check_one_way(protocol, ways, shots)
     if split_lists is None:
         raise DatasetError(
             f"protocol {protocol.name} replays published lists: pass their folder with "
@@ -202,3 +201,9 @@ def _hsnet_specs(
             f"{dataset.identity}: use the data that the list was made for"
         )
     return hsnet_episodes(lists, fold=fold, shots=shots, episodes=protocol.episodes)
+
+
+def _check_one_way(protocol: EvaluationProtocol, ways: int, shots: int) -> None:
+    check_counts(ways, shots)
+    if ways != 1:
+        raise EpisodeError(f"protocol {protocol.name} is 1-way: --ways {ways} is not possible")

@@ -53,7 +53,9 @@ class TimmBackbone(Backbone):
         default_level: str = "c4",
     ) -> None:
         model = _build(name, seed, output_stride)
-        info = load_weights(model, name, weights)
+        tail = set(model.state_dict())
+        model.prune_intermediate_layers(len(_feature_info(model)), prune_norm=True, prune_head=True)
+        info = load_weights(model, name, weights, tail - set(model.state_dict()))
         config = model.pretrained_cfg
         found = _levels(model, dilated=output_stride is not None)
         levels = {level: size for level, (_, size) in found.items()}
@@ -112,11 +114,14 @@ def create_backbone(name: str, weights: str | Path = "imagenet", **options: Any)
         backbone: Backbone = construct(
             backbones.get(name), f"backbone {name!r}", {"weights": str(weights)}, options
         )
+        backbone.options = options
         return backbone
     if name.partition(".")[0] not in timm_names():
         raise UnknownNameError("backbone", name, [*backbones.names(), *timm_names()])
     fixed = {"name": name, "weights": str(weights)}
-    return construct(TimmBackbone, f"backbone {name!r}", fixed, options)
+    found = construct(TimmBackbone, f"backbone {name!r}", fixed, options)
+    found.options = options
+    return found
 
 
 @contextmanager
@@ -147,12 +152,15 @@ def _build(name: str, seed: int, output_stride: int | None) -> Any:
     return model
 
 
+def _feature_info(model: Any) -> list[dict[str, Any]]:
+    return list(getattr(model.feature_info, "info", model.feature_info))
+
+
 def _levels(model: Any, dilated: bool) -> dict[str, tuple[int, Level]]:
     """Level name -> position in timm's list and size; of equal strides the deepest has the name."""
-    info = getattr(model.feature_info, "info", model.feature_info)
     levels: dict[str, tuple[int, Level]] = {}
     nominal = 0
-    for position, feature in enumerate(info):
+    for position, feature in enumerate(_feature_info(model)):
         stride = int(feature["reduction"])
         nominal = max(stride, 2 * nominal) if dilated else stride
         name = f"c{nominal.bit_length() - 1}"

