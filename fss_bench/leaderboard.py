@@ -187,7 +187,7 @@ def _entrant(run: Run) -> str:
     keys = ("method", "method_options", "backbone", "backbone_options", "weights", "precision")
     return fingerprint(
         [record[key] for key in (*keys, "ways", "shots", "seed", "dataset", "protocol")],
-        (record["checkpoint"] or {}).get("path"),
+        record["checkpoint"] is not None,  # a file a fold
     )
 
 

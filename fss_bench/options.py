@@ -45,9 +45,12 @@ def construct(cls: Callable[..., T], what: str, fixed: Mapping[str, Any], option
 def _fit(key: str, value: Any, hint: Any) -> Any:
     """A value as its annotation wants it; annotations that are no plain types are left alone."""
     wanted = get_args(hint) or (hint,)
-    if not set(wanted) <= {bool, int, float, str, Path, type(None)} or type(value) in wanted:
+    if not set(wanted) <= {bool, int, float, str, Path, type(None)}:
         return value
-    if float in wanted and isinstance(value, int) and not isinstance(value, bool):
+    is_bool = isinstance(value, bool)  # which Python counts as an int
+    if bool in wanted if is_bool else isinstance(value, tuple(wanted)):
+        return value
+    if float in wanted and isinstance(value, int) and not is_bool:
         return float(value)
     if str in wanted and isinstance(value, (int, float)):
         return str(value)

@@ -92,6 +92,11 @@ def test_python_examples_are_files_that_run() -> None:
     subprocess.run([sys.executable, ROOT / "examples" / "python_api.py"], check=True)
 
 
+def test_no_page_has_a_gap() -> None:
+    for page in PAGES:
+        assert not re.findall(r"^[A-Z]{4,}$", page.read_text(encoding="utf-8"), re.MULTILINE), page
+
+
 def test_links_lead_somewhere() -> None:
     for page in PAGES:
         for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):

@@ -22,6 +22,7 @@ from fss_bench import (
 from fss_bench.dataset import SegDataset
 from fss_bench.errors import DatasetError, FssBenchError, ResultsError
 from fss_bench.images import read_label_map
+from fss_bench.methods.panet import PANet
 
 COUNTS = ["inter_fg", "union_fg", "inter_bg", "union_bg"]
 SETTING = {"fold": 1, "shots": 2, "episodes": 12}
@@ -145,18 +146,15 @@ def test_split_and_whole_method_give_the_same_counts(panet: nn.Module, shapes: S
 
 def test_interrupted_run_goes_on_to_the_same_table(shapes: SegDataset, tmp_path: Path) -> None:
     class Interrupting(Colour):
-        calls_left = 1000
-
         def forward(self, support: Tensor, masks: Tensor, query: Tensor) -> Tensor:
-            self.calls_left -= 1
-            if self.calls_left == 0:
+            calls.append(0)
+            if len(calls) == 7:
                 raise KeyboardInterrupt
             return super().forward(support, masks, query)
 
-    store, method = ResultStore(tmp_path / "a"), Interrupting()
-    method.calls_left = 6
+    store, calls = ResultStore(tmp_path / "a"), list[int]()
     with pytest.raises(KeyboardInterrupt):
-        evaluate(method, shapes, **SETTING, store=store)
+        evaluate(Interrupting(), shapes, **SETTING, store=store)
     assert not list(store.runs())
     done: list[int] = []
     run = evaluate(
@@ -331,3 +329,53 @@ def test_run_json_is_strict_json(shapes: SegDataset, tmp_path: Path) -> None:
     data = json.loads((run.path / "run.json").read_text(), parse_constant=refuse)
     assert data["backbone"] == "own"
     assert data["method"] == "Colour"
+
+
+def test_changed_masks_photographs_or_attributes_are_another_run(
+    make_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    root, store = make_folder(classes=4, per_class=3), ResultStore(tmp_path / "results")
+
+    def run_id(method: nn.Module) -> str:
+        dataset = create_dataset("folder", root)
+        run = evaluate(method, dataset, rules={"min_pixels": 1}, episodes=4, store=store)
+        return str(run.record["run_id"])
+
+    seen = [run_id(Colour())]
+    for file in (root / "masks").glob("*.png"):  # the same counts, other pixels
+        Image.fromarray(np.ascontiguousarray(np.asarray(Image.open(file))[:, ::-1])).save(file)
+    seen.append(run_id(Colour()))
+    for file in (root / "images").glob("*.jpg"):
+        Image.new("RGB", (64, 48)).save(file)
+    seen.append(run_id(Colour()))
+    method = Colour()
+    method.strength = 2.0
+    seen.append(run_id(method))
+    assert len(set(seen)) == 4
+    assert run_id(method) == seen[-1]
+
+
+def test_options_given_without_the_registry_are_told_apart(
+    shapes: SegDataset, tmp_path: Path
+) -> None:
+    backbone = create_backbone("tf_efficientnet_lite0", weights="packaged")
+    methods = [PANet(backbone, level=level, input_size=64) for level in ("c3", "c4")]
+    runs = [evaluate(m, shapes, episodes=3, store=ResultStore(tmp_path)) for m in methods]
+    assert runs[0].record["run_id"] != runs[1].record["run_id"]
+
+
+def test_forward_of_a_subclass_is_used(panet: nn.Module, shapes: SegDataset) -> None:
+    class Negated(PANet):
+        def forward(self, support: Tensor, masks: Tensor, query: Tensor) -> Tensor:
+            return -super().forward(support, masks, query)
+
+    backbone = create_backbone("tf_efficientnet_lite0", weights="packaged")
+    negated = evaluate(Negated(backbone, input_size=96), shapes, **SETTING)
+    assert negated.metrics.miou < evaluate(panet, shapes, **SETTING).metrics.miou
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_stays_near(precision: str, panet: nn.Module, shapes: SegDataset) -> None:
+    full = evaluate(panet, shapes, **SETTING)
+    half = evaluate(panet, shapes, **SETTING, compute=Compute(precision=precision))
+    assert half.metrics.miou == pytest.approx(full.metrics.miou, abs=0.03)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from fss_bench import create_dataset
-from fss_bench.errors import UnknownNameError
+from fss_bench.errors import FssBenchError, UnknownNameError
 
 # pycocotools 2.0.11, the newest, predates a keyword of NumPy 2.
 
@@ -247,12 +247,19 @@ def test_a_wrong_folds_file(make_folder: MakeFolder, content: str, refusal: Refu
     assert "write folds = [[" in text
 
 
-@pytest.mark.parametrize("folds", [0, -1, 5, 2.5, "two"])
+@pytest.mark.parametrize("folds", [0, -1, 5])
 def test_a_wrong_number_of_folds(make_folder: MakeFolder, folds: Any, refusal: Refusal) -> None:
     root = make_folder(per_class=1)
     text = refusal(lambda: create_dataset("folder", root, folds=folds))
     assert f"dataset option folds={folds!r}" in text
     assert "1 to 4" in text
+
+
+@pytest.mark.parametrize("folds", [2.5, "two"])
+def test_folds_that_are_no_number(make_folder: MakeFolder, folds: Any) -> None:
+    root = make_folder(per_class=1)
+    with pytest.raises(FssBenchError, match=f"option folds={folds!r}: it must be of type int"):
+        create_dataset("folder", root, folds=folds)
 
 
 # --- a COCO-format file

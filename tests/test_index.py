@@ -67,8 +67,11 @@ def toy(tmp_path: Path) -> Toy:
     return Toy(tmp_path / "toy.txt")
 
 
+TOLD = ["split", "image", "height", "width", "class_id", "pixels"]
+
+
 def rows_of(found: Index) -> list[list[object]]:
-    return sorted(found.table[list(index.COLUMNS)].to_numpy(object).tolist())
+    return sorted(found.table[TOLD].to_numpy(object).tolist())
 
 
 def index_of(root: Path) -> Index:
@@ -353,7 +356,7 @@ def pooled() -> Index:
         ):
             yield split, image, 200, 200, class_id, pixels
 
-    return Index(pd.DataFrame(rows(), columns=list(index.COLUMNS)))
+    return Index(pd.DataFrame(rows(), columns=TOLD))
 
 
 def test_pools_are_sorted_and_of_one_split(pooled: Index) -> None:

@@ -256,8 +256,19 @@ def test_a_damaged_run_json_is_one_line_with_a_cure(
     with pytest.raises(ResultsError) as error:
         list(store.runs())
     assert str(error.value).startswith(f"run {path} cannot be read (")
-    assert "--no-resume" in str(error.value)
+    assert "): delete " in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_damaged_run_can_be_left_out(make_run: MakeRun, store: ResultStore) -> None:
+    for run_id in ("a", "b", "c"):
+        store.write(make_run(run_id=run_id))
+    damaged = store.folder(make_run(run_id="b").record)
+    (damaged / "run.json").write_text("{")
+    told: list[str] = []
+    assert [run.record["run_id"] for run in store.runs(told.append)] == ["a", "c"]
+    assert len(told) == 1
+    assert str(damaged) in told[0]
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PAR1 no parquet"])

@@ -137,3 +137,15 @@ def test_offline_download_fails_at_once_with_the_cure(
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
     with pytest.raises(WeightsError, match=r"cannot be downloaded.*--weights packaged"):
         create_backbone(SMALL, weights="imagenet")
+
+
+def test_torchvision_layout_of_vgg_without_its_unused_tail(tmp_path: Path) -> None:
+    convolutions = timm.create_model("vgg11", pretrained=False).state_dict()
+    features = {k: v for k, v in convolutions.items() if k.startswith("features")}
+    file = {
+        **features,
+        "classifier.0.weight": torch.zeros(2, 3),
+        "classifier.0.bias": torch.zeros(2),
+    }
+    torch.save(file, tmp_path / "vgg11.pth")
+    assert_loaded(tmp_path / "vgg11.pth", features, "vgg11")
