@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -18,13 +18,17 @@ if TYPE_CHECKING:
     from fss_bench.dataset import SegDataset
     from fss_bench.leaderboard import Row
     from fss_bench.results import Run
+    from fss_bench.setting import Setting
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help comes in half the time
     help="Few-shot segmentation benchmark whose numbers can be compared.",
 )
-data = typer.Typer(no_args_is_help=True, help="Build an index, check a tree, draw episodes.")
+data = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Build an index, check a tree, draw episodes."
+)
 app.add_typer(data, name="data")
 
 Dataset = Annotated[str, typer.Option(help="A registered dataset; see `list datasets`.")]
@@ -106,7 +110,7 @@ def evaluate(
     source = _dataset(dataset, data_root, dataset_option)
     folds = _folds(fold, source)
 
-    from fss_bench.evaluation import evaluate as evaluate_method
+    from fss_bench.evaluation import Evaluation
     from fss_bench.method import create_method
     from fss_bench.report.progress import evaluation_progress
     from fss_bench.results import ResultStore
@@ -115,38 +119,29 @@ def evaluate(
 
     store = ResultStore(output)
     store.check_writable()
-    drawing: dict[str, Any] = {
-        "ways": ways,
-        "episodes": episodes,
-        "seed": seed,
-        "rules": rules,
-        "split_lists": split_lists,
-    }
-    cells = [(k, f) for k in shot_list for f in folds]
-    for k, f in cells:  # every mistake in the setting shows before any work is done
-        setting = create_setting(source, protocol, fold=f, shots=k, **drawing)
-        if setting.skipped and not quiet:
-            names = ", ".join(source.class_names[c] for c in setting.skipped)
-            _note(f"fold {f}, {k}-shot leaves out classes with fewer than {k + 1} images: {names}")
+    settings = [  # every mistake in them shows before any work is done
+        create_setting(
+            source,
+            protocol,
+            fold=f,
+            ways=ways,
+            shots=k,
+            episodes=episodes,
+            seed=seed,
+            rules=rules,
+            split_lists=split_lists,
+        )
+        for k in shot_list
+        for f in folds
+    ]
+    for setting in () if quiet else settings:
+        _note_skipped(setting)
     module = create_method(method, create_backbone(backbone, weights), **method_options)
     runs = []
-    for k, f in cells:
-        with evaluation_progress(f"fold {f} {k}-shot", quiet) as progress:
-            runs.append(
-                evaluate_method(
-                    module,
-                    source,
-                    protocol,
-                    fold=f,
-                    shots=k,
-                    **drawing,
-                    compute=compute,
-                    store=store,
-                    resume=resume,
-                    save_predictions=save_predictions,
-                    progress=progress,
-                )
-            )
+    for setting in settings:
+        with evaluation_progress(f"fold {setting.fold} {setting.shots}-shot", quiet) as progress:
+            evaluation = Evaluation(module, setting, compute, progress)
+            runs.append(evaluation.run_in(store, resume, save_predictions))
     _report(runs, output, as_json)
 
 
@@ -403,6 +398,15 @@ def _fail(text: str, status: int) -> NoReturn:
 
 def _note(text: str) -> None:
     print(f"note: {text}", file=sys.stderr)
+
+
+def _note_skipped(setting: "Setting") -> None:
+    names = ", ".join(setting.dataset.class_names[c] for c in setting.skipped)
+    if names:
+        _note(
+            f"fold {setting.fold}, {setting.shots}-shot leaves out classes with fewer than "
+            f"{setting.shots + 1} images: {names}"
+        )
 
 
 def _load_plugins(files: list[Path]) -> None:

@@ -11,12 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from fss_bench.errors import ResultsError, one_line
+from fss_bench.errors import ResultsError, one_line, shorten
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA_VERSION = 1
+REQUIRED = frozenset(
+    "run_id method method_options backbone backbone_options weights checkpoint dataset protocol "
+    "fold ways shots seed precision device_type code_sha256 episodes episodes_sha256 cost "
+    "finished".split()
+)
+"""Fields of run.json that the leaderboard reads."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +190,8 @@ class ResultStore:
             episodes = pd.read_parquet(folder / "episodes.parquet")
             if data["schema_version"] != SCHEMA_VERSION:
                 raise ValueError(f"schema_version {data['schema_version']} is not {SCHEMA_VERSION}")
+            if not data.keys() >= REQUIRED:
+                raise ValueError(f"it lacks {shorten(sorted(REQUIRED - data.keys()))}")
             return Run(data, Metrics.from_dict(data.pop("metrics")), episodes, folder)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ResultsError(

@@ -413,3 +413,14 @@ def test_a_run_that_was_only_returned_has_no_place(make_run: MakeRun) -> None:
     assert run.path is None
     assert not run.has_predictions
     assert replace(run, path=Path("/nowhere")).has_predictions is False
+
+
+def test_a_run_that_lacks_a_field_is_named(tmp_path: Path, make_run: Callable[..., Run]) -> None:
+    store = ResultStore(tmp_path)
+    path = store.write(make_run()).path
+    assert path is not None
+    data = json.loads((path / "run.json").read_text())
+    del data["code_sha256"]
+    (path / "run.json").write_text(json.dumps(data))
+    with pytest.raises(ResultsError, match="it lacks code_sha256"):
+        store.load(path)
