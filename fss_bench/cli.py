@@ -16,7 +16,6 @@ from fss_bench.options import parse_options
 
 if TYPE_CHECKING:
     from fss_bench.dataset import SegDataset
-    from fss_bench.leaderboard import Row
     from fss_bench.results import Run
     from fss_bench.setting import Setting
 
@@ -219,24 +218,25 @@ def leaderboard(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write.")] = None,
 ) -> None:
     """Rank the runs of a results folder; rows that do not compare are never ranked together."""
+    from fss_bench.report.console import board_rows, print_tables, tables_as_text
     from fss_bench.report.table import to_csv
     from fss_bench.results import write_text
 
     if form not in ("table", "csv"):
         raise UnknownNameError("format", form, ("table", "csv"))
-    rows = _rows(results)
+    rows = board_rows(results, _note)
     if not rows:
         raise FssBenchError(
             f"no runs in {results}: run `fss-bench evaluate` first, or pass --results"
         )
     if output is not None:
         with _writing(output):
-            write_text(output, to_csv(rows) if form == "csv" else _as_text(rows))
+            write_text(output, to_csv(rows) if form == "csv" else tables_as_text(rows))
         typer.echo(str(output))
     elif form == "csv":
         typer.echo(to_csv(rows), nl=False)
     else:
-        _print_tables(rows)
+        print_tables(rows)
 
 
 @app.command("list")
@@ -452,18 +452,12 @@ def _folds(text: str, dataset: "SegDataset") -> list[int]:
     return folds
 
 
-def _rows(results: Path) -> "list[Row]":
-    from fss_bench.leaderboard import build_rows
-    from fss_bench.results import ResultStore
-
-    return build_rows(ResultStore(results).runs(skipped=lambda text: _note(f"left out: {text}")))
-
-
 def _report(runs: "list[Run]", output: Path, as_json: bool) -> None:
+    from fss_bench.report.console import board_rows, print_tables
     from fss_bench.report.table import to_csv
     from fss_bench.results import write_text
 
-    rows = _rows(output)
+    rows = board_rows(output, _note)
     board = output / "leaderboard.csv"
     with _writing(board):
         write_text(board, to_csv(rows))
@@ -473,34 +467,10 @@ def _report(runs: "list[Run]", output: Path, as_json: bool) -> None:
         return
     mine = {run.record["run_id"] for run in runs}
     groups = {r.group for r in rows if any(f.record["run_id"] in mine for f in r.folds.values())}
-    _print_tables([row for row in rows if row.group in groups])
+    print_tables([row for row in rows if row.group in groups])
     for run in runs:
         typer.echo(str(run.path))
     typer.echo(str(board))
-
-
-def _print_tables(rows: "list[Row]") -> None:
-    from rich.console import Console
-
-    from fss_bench.report.table import leaderboard_tables
-
-    console = Console()
-    for table in leaderboard_tables(rows):
-        console.print(table)
-
-
-def _as_text(rows: "list[Row]") -> str:
-    from io import StringIO
-
-    from rich.console import Console
-
-    from fss_bench.report.table import leaderboard_tables
-
-    buffer = StringIO()
-    console = Console(file=buffer, width=80)
-    for table in leaderboard_tables(rows):
-        console.print(table)
-    return buffer.getvalue()
 
 
 @contextmanager
