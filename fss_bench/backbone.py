@@ -11,6 +11,8 @@ from fss_bench.errors import FssBenchError, UnknownNameError
 from fss_bench.registry import backbones
 
 Features = dict[str, Tensor]
+DEFAULT_INPUT_SIZE = 417
+"""PANet's published input side, for whatever names no other."""
 
 __all__ = ["Backbone", "Features", "Level", "WeightsInfo", "backbones"]
 
@@ -56,7 +58,7 @@ class Backbone(nn.Module):
         std: Sequence[float],
         weights: WeightsInfo,
         fixed_size: int | None = None,
-        default_size: int = 417,
+        default_size: int = DEFAULT_INPUT_SIZE,
         default_level: str = "c4",
         frozen: bool = True,
     ) -> None:

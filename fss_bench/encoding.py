@@ -14,8 +14,8 @@ from fss_bench.method import splits
 class ImageStore:
     """Encoded images of a method, or the pixels of a method that cannot be split.
 
-    On a CPU every image is encoded on its own: the bits of a feature must not depend on which
-    images happen to be encoded together, and larger batches are not faster there.
+    Every image is encoded on its own: the bits of a feature must not depend on which images happen
+    to be encoded together.
 
     Args:
         method: on its device, in eval mode.

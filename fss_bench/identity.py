@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -81,7 +82,7 @@ def _class_files(classes: Iterable[type]) -> Iterable[Path]:
 def _configuration(method: nn.Module) -> str:
     """Hash of plain attributes and unsaved buffers of all modules: what a state dict leaves out."""
     plain = {
-        f"{name}.{key}": repr(value)
+        f"{name}.{key}": re.sub(r" at 0x[0-9a-f]+", "", repr(value))  # addresses differ a process
         for name, module in method.named_modules()
         for key, value in vars(module).items()
         if not key.startswith("_") and isinstance(value, PLAIN)

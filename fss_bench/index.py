@@ -84,9 +84,8 @@ class Index:
     """Pixel counts of every image.
 
     Args:
-        table: columns `split, image, height, width, class_id, pixels, digest` and perhaps `rle`;
-            one row an
-            (image, class), one for the background (0), one for ignored pixels (`IGNORE_ROW`).
+        table: the `COLUMNS` and perhaps `rle`; one row an (image, class), one for the background
+            (0), one for ignored pixels (`IGNORE_ROW`).
         file: where it is cached, or None.
     """
 
@@ -95,7 +94,7 @@ class Index:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex sha256 of the counts: equal trees have equal fingerprints on every machine."""
+        """Hex sha256 of counts and masks: equal trees have equal ones on every machine."""
         return str(self.table.attrs.get("fingerprint") or _fingerprint(self.table))
 
     @property

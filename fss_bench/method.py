@@ -5,14 +5,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fss_bench.backbone import Backbone, Features
+from fss_bench.backbone import DEFAULT_INPUT_SIZE, Backbone, Features
 from fss_bench.errors import FssBenchError
 from fss_bench.options import construct
 from fss_bench.registry import methods
 
-DEFAULT_INPUT_SIZE = 417
-
-__all__ = ["DEFAULT_INPUT_SIZE", "Method", "create_method", "input_size_of", "methods", "splits"]
+__all__ = ["Method", "create_method", "input_size_of", "methods", "splits"]
 
 
 class Method(nn.Module):

@@ -10,7 +10,7 @@ import timm
 import torch
 from torch import Tensor
 
-from fss_bench.backbone import Backbone, Features, Level, backbones
+from fss_bench.backbone import DEFAULT_INPUT_SIZE, Backbone, Features, Level, backbones
 from fss_bench.errors import FssBenchError, UnknownNameError
 from fss_bench.options import construct
 from fss_bench.weights import load_weights
@@ -49,7 +49,7 @@ class TimmBackbone(Backbone):
         output_stride: int | None = None,
         frozen: bool = True,
         taps: Mapping[str, tuple[str, str, int]] | None = None,
-        default_size: int = 417,
+        default_size: int = DEFAULT_INPUT_SIZE,
         default_level: str = "c4",
     ) -> None:
         model = _build(name, seed, output_stride)

@@ -15,6 +15,7 @@ from io import StringIO
 from pathlib import Path
 from unittest.mock import patch
 
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -230,7 +231,7 @@ def test_output_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_interruption_can_be_resumed(tmp_path: Path) -> None:
-    arguments = ["evaluate", "panet", *SMALL, "--fold", "0", "--episodes", "600", "--quiet"]
+    arguments = ["evaluate", "panet", *SMALL, "--fold", "0", "--episodes", "300", "--quiet"]
     command = [sys.executable, "-m", "fss_bench", *arguments, "--output", str(tmp_path)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 120
@@ -243,8 +244,13 @@ def test_interruption_can_be_resumed(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert errors == "interrupted: the same command goes on from here\n"
     assert not (tmp_path / "runs").exists()
-    done = len(next(tmp_path.glob(".partial/*/episodes.jsonl")).read_text().splitlines())
-    assert 0 < done < 600
+    journal = next(tmp_path.glob(".partial/*/episodes.jsonl"))
+    first = json.loads(journal.read_text().splitlines()[0])
+    run = json.loads(fss_bench(*arguments, "--output", tmp_path, "--json").stdout)["runs"][0]
+    assert run["run_id"] == journal.parent.name
+    episodes = pd.read_parquet(Path(run["path"]) / "episodes.parquet")
+    assert len(episodes) == 300
+    assert episodes["ms"][first["index"]] == first["ms"]  # taken over, not done again
 
 
 def test_plugin_file_reaches_the_leaderboard(tmp_path: Path) -> None:
