@@ -14,6 +14,8 @@ Features = dict[str, Tensor]
 DEFAULT_INPUT_SIZE = 417
 """PANet's published input side, for whatever names no other."""
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
 __all__ = ["Backbone", "Features", "Level", "WeightsInfo", "backbones"]
 
 
@@ -41,8 +43,12 @@ class Backbone(nn.Module):
         levels: level name -> its channels and stride. `c2` has stride 4, `c3` 8, `c4` 16, `c5` 32,
             or is the dilated stage of that name.
         weights: where the weights came from.
+        blocks: level -> names of the maps of its blocks, shallow to deep, before each block's last
+            activation; as levels they can be asked for by name. The level alone where a network's
+            blocks are not known.
         fixed_size: the only input side it takes, or None.
-        default_size, default_level: what methods without a published choice of their own use.
+        default_size: the side it works best at, where that was measured; else a method's own.
+        default_level: the level that methods without a published choice use.
         options: what `create_backbone` was given beside name and weights.
         frozen: whether it is never trained: no gradients, always in eval mode.
     """
@@ -58,14 +64,18 @@ class Backbone(nn.Module):
         std: Sequence[float],
         weights: WeightsInfo,
         fixed_size: int | None = None,
-        default_size: int = DEFAULT_INPUT_SIZE,
+        default_size: int | None = None,
         default_level: str = "c4",
         frozen: bool = True,
+        blocks: Mapping[str, Mapping[str, Level]] | None = None,
     ) -> None:
         super().__init__()
         self.name, self.levels, self.weights = name, dict(levels), weights
         self.fixed_size, self.frozen = fixed_size, frozen
         self.options: dict[str, Any] = {}
+        known = blocks or {}
+        self._blocks = {level: dict(known.get(level, {level: levels[level]})) for level in levels}
+        self.blocks = {level: tuple(maps) for level, maps in self._blocks.items()}
         self.default_size = fixed_size or default_size
         self.default_level = default_level if default_level in self.levels else list(levels)[-1]
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
@@ -76,7 +86,8 @@ class Backbone(nn.Module):
 
         Args:
             images: [B, 3, H, W] RGB in [0, 1], not normalised.
-            levels: which levels; by default all. Deeper stages than needed are not run.
+            levels: which levels, or maps of `blocks`; by default all levels. Deeper stages than
+                needed are not run.
 
         Returns:
             level -> [B, C, h, w].
@@ -99,11 +110,21 @@ class Backbone(nn.Module):
         """Feature maps of normalised images; what a backbone implements."""
         raise FssBenchError(f"backbone {type(self).__name__} must define extract(images, levels)")
 
+    def size_of(self, level: str) -> Level:
+        """Channels and stride of a level or of a block's map.
+
+        Raises:
+            UnknownNameError: this backbone has no such level.
+        """
+        for maps in (self.levels, *self._blocks.values()):
+            if level in maps:
+                return maps[level]
+        raise UnknownNameError(f"level of backbone {self.name}", level, self.levels)
+
     def check_levels(self, levels: Sequence[str]) -> None:
         """Raise UnknownNameError for a level that this backbone does not have."""
         for level in levels:
-            if level not in self.levels:
-                raise UnknownNameError(f"level of backbone {self.name}", level, self.levels)
+            self.size_of(level)
 
     def train(self, mode: bool = True) -> "Backbone":
         """Set training mode; a frozen backbone stays in eval mode."""

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from fss_bench.backbone import DEFAULT_INPUT_SIZE, Backbone, Features
 from fss_bench.errors import FssBenchError
+from fss_bench.ops import cross_entropy
 from fss_bench.options import construct
 from fss_bench.registry import methods
 
@@ -22,23 +24,31 @@ class Method(nn.Module):
     Args:
         backbone: the feature extractor.
         levels: the levels it uses.
-        input_size: side of the square that images are warped to; by default the backbone's.
+        input_size: side of the square that images are warped to; by default the backbone's where
+            it has one, else `paper_size`.
+        paper_size: the side in the method's paper.
     """
 
+    shots_commute = True
+    """Whether another order of the shots gives the same answer."""
     segment: Callable[[Features, Tensor, Features], Tensor]
     """(support features [B, N, K, C, h, w] a level, support masks [B, N, K, H, W] with 1 on the
     way's class, 0 off it, 255 ignore, query features [B, C, h, w] a level) -> logits [B, 1 + N, h,
     w]."""
 
     def __init__(
-        self, backbone: Backbone, levels: Sequence[str], input_size: int | None = None
+        self,
+        backbone: Backbone,
+        levels: Sequence[str],
+        input_size: int | None = None,
+        paper_size: int = DEFAULT_INPUT_SIZE,
     ) -> None:
         super().__init__()
         backbone.check_levels(levels)
         if input_size is not None and input_size < 1:
             raise FssBenchError(f"input_size={input_size}: it must be 1 or more")
         self.backbone, self.levels = backbone, tuple(levels)
-        self.input_size = input_size or backbone.default_size
+        self.input_size = input_size or backbone.default_size or paper_size
 
     def encode(self, images: Tensor) -> Features:
         """Features of images [B, 3, H, W] in [0, 1]: level -> [B, C, h, w]."""
@@ -59,6 +69,26 @@ class Method(nn.Module):
         support = self.encode(support_images.flatten(0, 2))
         support = {k: v.reshape(*shape, *v.shape[1:]) for k, v in support.items()}
         return self.segment(support, support_masks, self.encode(query_images))
+
+    def loss_terms(
+        self,
+        support_images: Tensor,
+        support_masks: Tensor,
+        query_images: Tensor,
+        query_masks: Tensor,
+    ) -> dict[str, Tensor]:
+        """Training loss by terms, scalars whose sum is minimised; here cross entropy alone.
+
+        Args:
+            support_images, support_masks, query_images: see `forward`.
+            query_masks: [B, H, W] way number, 0 elsewhere, 255 ignore.
+        """
+        logits = self(support_images, support_masks, query_images)
+        return {"query": cross_entropy(logits, query_masks)}
+
+    def loss(self, *episodes: Tensor, **further: Tensor) -> Tensor:
+        """Sum of `loss_terms` of the same arguments."""
+        return torch.stack([*self.loss_terms(*episodes, **further).values()]).sum()
 
 
 def splits(method: nn.Module) -> bool:

@@ -73,3 +73,30 @@ def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(logits.shape[-2:]) == size:
         return logits
     return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+
+
+def resize_corners(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps [B, C, h, w] to [B, C, H, W], bilinear with align_corners=True."""
+    if tuple(maps.shape[-2:]) == size:
+        return maps
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=True)
+
+
+def foreground(masks: Tensor) -> Tensor:
+    """Masks with 1, 0 and 255 (any shape) to float: 1 on the class, 0 off it and on ignore."""
+    return (masks == 1).float()
+
+
+def cross_entropy(logits: Tensor, masks: Tensor, ignore: bool = True) -> Tensor:
+    """Mean cross entropy of logits resized to the masks' size.
+
+    Args:
+        logits: [B, P, h, w].
+        masks: [B, H, W] channel numbers, 255 ignore.
+        ignore: whether 255 is left out; else it is background.
+    """
+    sized = resize_logits(logits.float(), (masks.shape[-2], masks.shape[-1]))
+    labels = masks.long()
+    if not ignore:
+        labels = labels.masked_fill(labels == 255, 0)
+    return F.cross_entropy(sized, labels, ignore_index=255)

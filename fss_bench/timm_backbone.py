@@ -1,8 +1,7 @@
 """Any timm model as a backbone, through timm's `forward_intermediates`; `create_backbone`."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,10 @@ import timm
 import torch
 from torch import Tensor
 
-from fss_bench.backbone import DEFAULT_INPUT_SIZE, Backbone, Features, Level, backbones
-from fss_bench.errors import FssBenchError, UnknownNameError
+from fss_bench.backbone import Backbone, Features, Level, backbones
+from fss_bench.errors import FssBenchError, UnknownNameError, one_line
 from fss_bench.options import construct
+from fss_bench.timm_blocks import Tap, block_taps, feature_info, tapped
 from fss_bench.weights import load_weights
 
 
@@ -32,9 +32,9 @@ class TimmBackbone(Backbone):
         output_stride: 8 or 16 dilates the later stages of convolutional networks; levels keep
             their names.
         frozen: no gradients, always in eval mode.
-        taps: further levels: name -> (module inside the model, level of the same size that runs it,
-            channels).
+        taps: further levels, by name.
         default_size, default_level: see `Backbone`.
+        build: makes the network, where timm's own of that name is not what is wanted.
 
     Raises:
         FssBenchError: the model has no feature maps, or does not take `output_stride`.
@@ -48,19 +48,22 @@ class TimmBackbone(Backbone):
         seed: int = 0,
         output_stride: int | None = None,
         frozen: bool = True,
-        taps: Mapping[str, tuple[str, str, int]] | None = None,
-        default_size: int = DEFAULT_INPUT_SIZE,
+        taps: Mapping[str, Tap] | None = None,
+        default_size: int | None = None,
         default_level: str = "c4",
+        build: Callable[[], Any] | None = None,
     ) -> None:
-        model = _build(name, seed, output_stride)
+        model = build_model(build or partial(timm_model, name, output_stride), name, seed)
         tail = set(model.state_dict())
-        model.prune_intermediate_layers(len(_feature_info(model)), prune_norm=True, prune_head=True)
+        model.prune_intermediate_layers(len(feature_info(model)), prune_norm=True, prune_head=True)
         info = load_weights(model, name, weights, tail - set(model.state_dict()))
         config = model.pretrained_cfg
         found = _levels(model, dilated=output_stride is not None)
         levels = {level: size for level, (_, size) in found.items()}
-        for tap, (_, runner, channels) in (taps or {}).items():
-            levels[tap] = Level(channels, levels[runner].stride)
+        for n, tap in (taps or {}).items():
+            levels[n] = Level(tap.channels, levels[tap.level].stride)
+        positions = {level: position for level, (position, _) in found.items()}
+        blocks = block_taps(model, levels, positions)
         super().__init__(
             name,
             levels,
@@ -71,18 +74,24 @@ class TimmBackbone(Backbone):
             default_size=default_size,
             default_level=default_level,
             frozen=frozen,
+            blocks={
+                level: {n: Level(t.channels, levels[t.level].stride) for n, t in maps.items()}
+                for level, maps in blocks.items()
+            },
         )
         self._taps = dict(taps or {})
-        self._positions = {level: position for level, (position, _) in found.items()}
+        for maps in blocks.values():
+            self._taps |= maps
+        self._positions = positions
         self.model = model.to(memory_format=torch.channels_last)
         self.freeze()
 
     def extract(self, images: Tensor, levels: Sequence[str]) -> Features:
         """Feature maps of normalised images [B, 3, H, W], up to the deepest level asked."""
-        tapped = [level for level in levels if level in self._taps]
-        runners = {level: self._taps[level][1] if level in tapped else level for level in levels}
-        positions = sorted({self._positions[runner] for runner in runners.values()})
-        with _captured(self.model, {tap: self._taps[tap][0] for tap in tapped}) as found:
+        taps = {level: self._taps[level] for level in levels if level in self._taps}
+        runners = {taps[level].level if level in taps else level for level in levels}
+        positions = sorted({self._positions[runner] for runner in runners})
+        with tapped(self.model, taps) as found:
             maps = self.model.forward_intermediates(
                 images.contiguous(memory_format=torch.channels_last),
                 indices=positions,
@@ -92,7 +101,7 @@ class TimmBackbone(Backbone):
             )
         by_position = dict(zip(positions, maps, strict=True))
         return {
-            level: found[level] if level in tapped else by_position[self._positions[level]]
+            level: found[level] if level in taps else by_position[self._positions[level]]
             for level in levels
         }
 
@@ -124,43 +133,34 @@ def create_backbone(name: str, weights: str | Path = "imagenet", **options: Any)
     return found
 
 
-@contextmanager
-def _captured(model: Any, modules: Mapping[str, str]) -> Iterator[dict[str, Tensor]]:
-    """Outputs of inner modules while the context lasts: name -> output of the module of a path."""
-    outputs: dict[str, Tensor] = {}
-    with ExitStack() as stack:
-        for name, path in modules.items():
+def build_model(build: Callable[[], Any], name: str, seed: int) -> Any:
+    """A timm model with seeded random weights.
 
-            def keep(_module: Any, _inputs: Any, output: Tensor, name: str = name) -> None:
-                outputs[name] = output
-
-            handle = model.get_submodule(path).register_forward_hook(keep)
-            stack.callback(handle.remove)
-        yield outputs
-
-
-def _build(name: str, seed: int, output_stride: int | None) -> Any:
-    options: dict[str, Any] = {"output_stride": output_stride} if output_stride else {}
+    Raises:
+        FssBenchError: timm cannot build it, or it has no feature maps.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            model = timm.create_model(name, pretrained=False, num_classes=0, **options)
+            model = build()
         except (TypeError, RuntimeError, AssertionError, NotImplementedError) as error:
-            raise FssBenchError(f"timm cannot build {name!r} {options or ''}: {error}") from error
+            raise FssBenchError(f"timm cannot build {name!r}: {one_line(error)}") from error
     if not hasattr(model, "forward_intermediates") or not hasattr(model, "feature_info"):
         raise FssBenchError(f"timm's {name!r} gives no intermediate feature maps: choose another")
     return model
 
 
-def _feature_info(model: Any) -> list[dict[str, Any]]:
-    return list(getattr(model.feature_info, "info", model.feature_info))
+def timm_model(name: str, output_stride: int | None = None) -> Any:
+    """Timm's model of a name without its classifier; stages beyond `output_stride` are dilated."""
+    options: dict[str, Any] = {"output_stride": output_stride} if output_stride else {}
+    return timm.create_model(name, pretrained=False, num_classes=0, **options)
 
 
 def _levels(model: Any, dilated: bool) -> dict[str, tuple[int, Level]]:
     """Level name -> position in timm's list and size; of equal strides the deepest has the name."""
     levels: dict[str, tuple[int, Level]] = {}
     nominal = 0
-    for position, feature in enumerate(_feature_info(model)):
+    for position, feature in enumerate(feature_info(model)):
         stride = int(feature["reduction"])
         nominal = max(stride, 2 * nominal) if dilated else stride
         name = f"c{nominal.bit_length() - 1}"

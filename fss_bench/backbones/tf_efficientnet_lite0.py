@@ -2,6 +2,7 @@
 
 from fss_bench.backbone import backbones
 from fss_bench.timm_backbone import TimmBackbone
+from fss_bench.timm_blocks import Tap
 
 
 @backbones.register("tf_efficientnet_lite0")
@@ -26,7 +27,7 @@ class EfficientNetLite0(TimmBackbone):
             seed,
             output_stride,
             frozen,
-            taps={"c5_0": ("blocks.5", "c5", 192)},
+            taps={"c5_0": Tap("blocks.5", "c5", 192)},
             default_size=384,
             default_level="c5_0",
         )

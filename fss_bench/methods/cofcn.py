@@ -1,0 +1,145 @@
+"""co-FCN: a conditioning branch reads annotated supports, its vector joins the query's features.
+
+Rakelly, Shelhamer, Darrell, Efros, Levine, "Conditional Networks for Few-Shot Semantic
+Segmentation", ICLR workshop 2018, https://openreview.net/forum?id=SkMjFKJwG. Published code:
+https://github.com/shelhamer/revolver (models cofeat-early and cofeat-late-lite-unshared).
+
+Differs from the paper: the vector has 256 channels as in the published code, which holds no model
+of the paper's width; any backbone; images are warped to a square by the evaluator.
+Differs from the published code: nothing is tiled. Its 11-pixel widening of sparse points is the
+option `dilate`.
+"""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fss_bench.backbone import Backbone, Features
+from fss_bench.errors import FssBenchError, UnknownNameError
+from fss_bench.fcn import annotation_grid, decode, is_aligned, seven_by_seven, two_annotations
+from fss_bench.method import methods
+from fss_bench.one_way import OneWayMethod
+
+CARD = {
+    "paper": "Conditional Networks for Few-Shot Semantic Segmentation",
+    "year": 2018,
+    "venue": "ICLR workshop",
+    "backbones": {"vgg16_fcn32s": 42407938},
+    "input_size": 417,
+}
+FUSIONS = ("early", "late")
+
+
+@methods.register("cofcn")
+class CoFCN(OneWayMethod):
+    """Conditioning branch with early or late fusion of image and annotation.
+
+    Early: a second encoder takes the support's image and annotation as five channels; the vector is
+    the mean over all cells of all supports. Late: one encoder; features are pooled over background
+    and foreground, which gives two vectors, each the mean over supports.
+
+    Args:
+        backbone: the feature extractor; level c5 is used.
+        fusion: `early` or `late`.
+        width: channels of the vectors.
+        dilate: side, odd, of the square to which early fusion widens an annotated pixel; 1 for
+            dense masks, 11 for points.
+        input_size: side of the input square; the paper used images as they are.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        fusion: str = "early",
+        width: int = 256,
+        dilate: int = 1,
+        input_size: int | None = None,
+    ) -> None:
+        super().__init__(backbone, ("c5",), input_size)
+        if fusion not in FUSIONS:
+            raise UnknownNameError("fusion", fusion, FUSIONS)
+        if dilate < 1 or dilate % 2 == 0:
+            raise FssBenchError(f"option dilate={dilate}: it must be odd and at least 1")
+        self.fusion, self.dilate, self.aligned = fusion, dilate, is_aligned(backbone)
+        self.fc6 = seven_by_seven(backbone, width)
+        joined = (2 if fusion == "early" else 3) * width
+        hidden = width if fusion == "early" else joined
+        self.fc7, self.score = nn.Conv2d(joined, hidden, 1), nn.Conv2d(hidden, 2, 1)
+        self.drop = nn.Dropout2d(0.5)
+        if fusion == "early":
+            self.support_backbone = widened(backbone, 2)
+            self.support_fc6 = seven_by_seven(backbone, width)
+
+    def encode(self, images: Tensor) -> Features:
+        """`fc6` [B, width, h, w] of images; with early fusion the images, for masks to join."""
+        if self.fusion == "early":
+            return {"image": images}
+        return {"fc6": self.query_features(images)}
+
+    def query_features(self, images: Tensor) -> Tensor:
+        """[B, width, h, w] of images [B, 3, H, W] in [0, 1]."""
+        return self._finish(self.fc6, self.backbone(images, ("c5",))["c5"])
+
+    def support_features(self, images: Tensor, masks: Tensor) -> Tensor:
+        """[K, width, h, w] of images [K, 3, H, W] in [0, 1] with masks [K, H, W], fused early."""
+        annotations = F.max_pool2d(two_annotations(masks), self.dilate, 1, self.dilate // 2)
+        span = 128 / 255 / self.backbone.std.mean()  # 128 grey levels, in the images' new unit
+        normalised = (images - self.backbone.mean) / self.backbone.std
+        joined = torch.cat([normalised, (2 * annotations - 1) * span], dim=1)
+        maps = self.support_backbone.extract(joined, ("c5",))["c5"]
+        return self._finish(self.support_fc6, maps)
+
+    def segment_one(self, support: Features, masks: Tensor, query: Features) -> Tensor:
+        """Logits [1, 2, H, W], or at feature size on a backbone that is not FCN-32s's."""
+        size = (masks.shape[-2], masks.shape[-1])
+        if self.fusion == "early":
+            cells = self.support_features(support["image"], masks).flatten(2)  # [K, C, h w]
+            return self.answer(self.query_features(query["image"]), cells.mean(dim=(0, 2)), size)
+        vectors = self.pooled(support["fc6"], masks).mean(dim=0)  # background, foreground
+        return self.answer(query["fc6"], torch.cat([vectors[1], vectors[0]]), size)
+
+    def pooled(self, features: Tensor, masks: Tensor) -> Tensor:
+        """Background and foreground vectors [K, 2, C] of features [K, C, h, w]."""
+        cells = (features.shape[-2], features.shape[-1])
+        grid = annotation_grid(two_annotations(masks), cells, self.aligned)
+        return torch.einsum("kchw,kphw->kpc", features.float(), grid)
+
+    def answer(self, query: Tensor, vector: Tensor, size: tuple[int, int]) -> Tensor:
+        """Logits [1, 2, H, W] of a query [1, C, h, w] of an image of `size`, given what is joined.
+
+        Early fusion joins its vector before the query's features, late fusion after them.
+        """
+        on_query = query.shape[1]
+        if self.fusion == "early":
+            on_vector, weight = torch.split(self.fc7.weight, [len(vector), on_query], dim=1)
+        else:
+            weight, on_vector = torch.split(self.fc7.weight, [on_query, len(vector)], dim=1)
+        constant = F.linear(vector, on_vector.flatten(1), self.fc7.bias)
+        hidden = F.relu(F.conv2d(query, weight) + constant[None, :, None, None])
+        return decode(self.score(self.drop(hidden)), size, self.aligned)
+
+    def _finish(self, layer: nn.Module, maps: Tensor) -> Tensor:
+        features: Tensor = self.drop(F.relu(layer(maps)))
+        return features
+
+
+def widened(backbone: Backbone, channels: int) -> Backbone:
+    """A copy whose first convolution takes further input channels.
+
+    Their kernels are the mean of the image's. The first convolution is trained even where the
+    backbone is frozen: its new channels mean nothing before.
+    """
+    twin = copy.deepcopy(backbone)
+    path = next(
+        name
+        for name, module in twin.named_modules()
+        if isinstance(module, nn.Conv2d) and module.in_channels == 3
+    )
+    first = twin.get_submodule(path)
+    assert isinstance(first, nn.Conv2d)
+    mean = first.weight.detach().mean(dim=1, keepdim=True).expand(-1, channels, -1, -1)
+    first.weight = nn.Parameter(torch.cat([first.weight.detach(), mean], dim=1))
+    first.in_channels += channels
+    return twin
