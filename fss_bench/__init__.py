@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fss_bench.checkpoint import load_checkpoint
     from fss_bench.compute import Compute
     from fss_bench.dataset import create_dataset
     from fss_bench.evaluation import evaluate
@@ -29,6 +30,7 @@ _HOMES = {
     "create_method": "method",
     "create_setting": "setting",
     "evaluate": "evaluation",
+    "load_checkpoint": "checkpoint",
 }
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "create_method",
     "create_setting",
     "evaluate",
+    "load_checkpoint",
 ]
 
 

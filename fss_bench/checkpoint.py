@@ -2,6 +2,7 @@
 
 import json
 import pkgutil
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -28,6 +29,7 @@ from fss_bench.weights import (
     read_state_dict,
     state_sha256,
     tensors_sha256,
+    unwrap_state,
 )
 
 METADATA = "fss_bench"
@@ -48,7 +50,7 @@ class Checkpoint:
     """A checkpoint that was recognised.
 
     Attributes:
-        name: file name, or `state dict`.
+        name: the end of the file's path, or `state dict`.
         sha256: of the file, or of the tensors.
         layout: name of its layout: a published method's, or `fss_bench` for ours.
         method: the method it is for.
@@ -57,6 +59,7 @@ class Checkpoint:
         origin: of one of ours that was converted: name and sha256 of what it was made from.
         trained_on: where the file says it.
         state: its tensors under published names.
+        series: one name for the files of several folds, where it was given.
     """
 
     name: str
@@ -67,14 +70,20 @@ class Checkpoint:
     protocol: str
     origin: Mapping[str, Any] | None = None
     trained_on: TrainedOn | None = None
-    state: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    state: Mapping[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    series: str | None = None
 
-    @property
-    def record(self) -> dict[str, Any]:
-        """What a run says of it."""
-        trained = asdict(self.trained_on) if self.trained_on else None
-        known = {"path": self.name, "sha256": self.sha256, "layout": self.layout}
-        return {**known, "origin": self.origin, "trained_on": trained}
+    def record(self, fold: int) -> dict[str, Any]:
+        """What a run of a fold says of it."""
+        named = re.compile(rf"(fold|split)([-_]?){fold}(?!\d)", re.IGNORECASE)
+        return {
+            "path": self.name,
+            "sha256": self.sha256,
+            "layout": self.layout,
+            "series": self.series or named.sub(r"\1\2{fold}", self.name),
+            "origin": self.origin,
+            "trained_on": asdict(self.trained_on) if self.trained_on else None,
+        }
 
 
 @dataclass(frozen=True)
@@ -105,6 +114,16 @@ class LoadReport:
         return lines + [f"left out {n}: {why}" for why, n in self.dropped.items()]
 
 
+@dataclass(frozen=True)
+class _Given:
+    """What was read, not recognised yet; `ours` is our metadata, if there is any."""
+
+    name: str
+    sha256: str
+    state: Mapping[str, Tensor]
+    ours: str | None = None
+
+
 def layouts() -> dict[str, Layout]:
     """The published layouts by name."""
     names = sorted(module.name for module in pkgutil.iter_modules(checkpoints.__path__))
@@ -118,24 +137,14 @@ def read_checkpoint(source: str | Path | Mapping[str, Tensor]) -> Checkpoint:
         source: a file (published or ours), or a state dict under published names.
 
     Raises:
-        WeightsError: missing, unreadable, or of no known layout.
+        WeightsError: missing, unreadable, or of no known layout (`UnknownLayoutError`).
     """
-    if isinstance(source, Mapping):
-        state = {k.removeprefix("module."): v for k, v in source.items()}
-        return _recognise("state dict", tensors_sha256(state), state)
-    path = Path(source)
-    if not path.is_file():
-        raise WeightsError(f"checkpoint {path}: no such file")
-    state, sha256 = read_state_dict(path), file_sha256(path)
-    ours = read_metadata(path).get(METADATA)
-    if ours is None:
-        return _recognise(path.name, sha256, state)
-    try:
-        return _of_ours(path.name, sha256, state, json.loads(ours))
-    except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(
-            f"{path} has metadata that cannot be read ({one_line(error)}): convert it again"
-        ) from error
+    return _recognise(_read(source))
+
+
+def short_name(path: str | Path) -> str:
+    """The last three parts of a path."""
+    return "/".join(Path(path).absolute().parts[1:][-3:])
 
 
 def create_from_checkpoint(
@@ -148,13 +157,20 @@ def create_from_checkpoint(
         backbone: by default the checkpoint's own.
         **options: the method's keyword arguments, before the checkpoint's.
     """
-    method = create_method(
+    method = build_for(checkpoint, backbone, **options)
+    load_checkpoint(method, checkpoint)
+    return method
+
+
+def build_for(
+    checkpoint: Checkpoint, backbone: Backbone | None = None, **options: Any
+) -> nn.Module:
+    """The method that a checkpoint is for, not loaded; see `create_from_checkpoint`."""
+    return create_method(
         checkpoint.method,
         backbone or create_backbone(checkpoint.variant.backbone, weights="none"),
         **{**checkpoint.variant.options, **options},
     )
-    load_checkpoint(method, checkpoint)
-    return method
 
 
 def load_checkpoint(
@@ -167,20 +183,19 @@ def load_checkpoint(
 
     Args:
         method: made by `create_method` with the backbone and options that the checkpoint is for.
-        source: a file, a state dict under published names (or the method's own), or a checkpoint
+        source: a file or a state dict, under published names or the method's own, or a checkpoint
             that was read.
 
     Raises:
         WeightsError: cannot be read, is of no known layout or of another method, or does not fit;
             with the keys.
     """
-    if isinstance(source, Mapping) and set(source) == set(method.state_dict()):
-        source = _own_state(method, source)
     if not isinstance(source, Checkpoint):
+        given = _read(source)
         try:
-            source = read_checkpoint(source)
-        except _UnknownLayoutError as unknown:
-            return _load_by_order(method, unknown)
+            source = _own_state(method, given) or _recognise(given)
+        except UnknownLayoutError as unknown:
+            return _load_by_order(method, given, unknown)
     name = getattr(method, "registered_name", type(method).__name__)
     if source.method != name:
         raise WeightsError(
@@ -190,6 +205,7 @@ def load_checkpoint(
     layout = _layout_of(source)
     fitted, dropped = _rename(source, layout)
     _check_fit(method, source, layout, fitted)
+    _check_finite(source.name, {layout.published(k): v for k, v in fitted.items()})
     method.load_state_dict(fitted, strict=False)
     _mark(method, source)
     return LoadReport(source, len(fitted), dropped)
@@ -239,7 +255,10 @@ def trained_on(dataset: str, fold: int) -> TrainedOn:
     cls = datasets.get(dataset)
     names, folds = getattr(cls, "class_names", None), getattr(cls, "folds", None)
     if not isinstance(names, Mapping) or not isinstance(folds, Sequence):
-        raise FssBenchError(f"the classes of {dataset} are not known without its files")
+        raise FssBenchError(
+            f"the classes of {dataset} are not known without its files: leave out --dataset and "
+            "--fold"
+        )
     if not 0 <= fold < len(folds):
         raise FssBenchError(f"--fold {fold}: {dataset} has folds 0 to {len(folds) - 1}")
     base = tuple(name for c, name in names.items() if c not in folds[fold])
@@ -274,35 +293,86 @@ def check_use(checkpoint: Checkpoint, setting: Setting) -> None:
         )
 
 
-class _UnknownLayoutError(WeightsError):
-    """No layout knows the names; carries what was read, for matching by position."""
+def convert_checkpoint(source: Path, target: Path, known: TrainedOn | None = None) -> LoadReport:
+    """Read a checkpoint, build its method, load it, and write it in our form.
 
-    def __init__(self, name: str, sha256: str, state: Mapping[str, Tensor]) -> None:
-        self.name, self.sha256, self.state = name, sha256, state
+    Args:
+        source: official or ours.
+        target: the `.safetensors` file to write.
+        known: what it was trained on, where the file does not say.
+
+    Raises:
+        WeightsError: see `read_checkpoint` and `load_checkpoint`; or the target cannot be written.
+    """
+    if target.suffix != ".safetensors" or target.resolve() == source.resolve():
+        raise WeightsError(f"{target}: write to another file, whose name ends in .safetensors")
+    if not target.parent.is_dir():
+        raise WeightsError(f"{target.parent}: no such folder to write into")
+    checkpoint = read_checkpoint(source)
+    method = build_for(checkpoint)
+    report = load_checkpoint(method, checkpoint)
+    save_checkpoint(method, target, checkpoint, known)
+    return report
+
+
+class UnknownLayoutError(WeightsError):
+    """No layout knows the names."""
+
+    def __init__(self, name: str, state: Mapping[str, Tensor]) -> None:
+        known = sorted({layout.method for layout in layouts().values()})
         super().__init__(
             f"{name} is of no known layout (its names begin {shorten(list(state)[:3])}): a "
-            f"checkpoint of {', '.join(layouts())} is wanted; weights of a backbone go to --weights"
+            f"checkpoint of {', '.join(known)} is wanted; weights of a backbone go to --weights"
         )
 
 
-def _recognise(name: str, sha256: str, state: Mapping[str, Tensor]) -> Checkpoint:
-    for layout_name, layout in layouts().items():
-        variant = layout.detect(state)
+def _read(source: str | Path | Mapping[str, Tensor]) -> _Given:
+    if isinstance(source, Mapping):
+        state = unwrap_state(source, "the state dict")
+        return _Given("state dict", tensors_sha256(state), state)
+    path = Path(source)
+    if path.is_dir():
+        raise WeightsError(f"checkpoint {path}: is a folder, give a file in it")
+    if not path.is_file():
+        raise WeightsError(f"checkpoint {path}: no such file")
+    state = read_state_dict(path)
+    ours = read_metadata(path).get(METADATA)
+    return _Given(short_name(path), file_sha256(path), state, ours)
+
+
+def _recognise(given: _Given) -> Checkpoint:
+    if given.ours is not None:
+        try:
+            return _of_ours(given, json.loads(given.ours))
+        except (KeyError, TypeError, ValueError) as error:
+            raise WeightsError(
+                f"{given.name} has metadata that cannot be read ({one_line(error)}): convert it "
+                "again"
+            ) from error
+    for name, layout in layouts().items():
+        try:
+            variant = layout.detect(given.state)
+        except IndexError:  # a tensor of its names with fewer dimensions
+            continue
         if variant is not None:
             return Checkpoint(
-                name, sha256, layout_name, layout.method, variant, layout.protocol, state=state
+                given.name,
+                given.sha256,
+                name,
+                layout.method,
+                variant,
+                layout.protocol,
+                state=given.state,
             )
-    raise _UnknownLayoutError(name, sha256, state)
+    raise UnknownLayoutError(given.name, given.state)
 
 
-def _of_ours(
-    name: str, sha256: str, state: Mapping[str, Tensor], content: Mapping[str, Any]
-) -> Checkpoint:
+def _of_ours(given: _Given, content: Mapping[str, Any]) -> Checkpoint:
     variant, trained = content["variant"], content["trained_on"]
     shots = variant["shots"]
     return Checkpoint(
-        name,
-        sha256,
+        given.name,
+        given.sha256,
         OURS,
         content["method"],
         Variant(**{**variant, "shots": None if shots is None else tuple(shots)}),
@@ -311,17 +381,18 @@ def _of_ours(
         TrainedOn(**{**trained, "base_classes": tuple(trained["base_classes"])})
         if trained
         else None,
-        state,
+        given.state,
     )
 
 
-def _own_state(method: nn.Module, state: Mapping[str, Tensor]) -> Checkpoint:
+def _own_state(method: nn.Module, given: _Given) -> Checkpoint | None:
+    """A state dict with the method's own names, if it is one."""
+    if given.ours is not None or set(given.state) != set(method.state_dict()):
+        return None
     backbone = getattr(method, "backbone", None)
     variant = Variant(getattr(backbone, "name", "own"), getattr(method, "options", {}))
     name = getattr(method, "registered_name", type(method).__name__)
-    return Checkpoint(
-        "state dict", tensors_sha256(state), OURS, name, variant, "standard", state=state
-    )
+    return Checkpoint(given.name, given.sha256, OURS, name, variant, "standard", state=given.state)
 
 
 def _layout_of(checkpoint: Checkpoint) -> Layout:
@@ -340,14 +411,21 @@ def _rename(checkpoint: Checkpoint, layout: Layout) -> tuple[dict[str, Tensor], 
             dropped["a constant of the method, equal to ours"] += 1
         elif why := layout.why_dropped(name):
             dropped[why] += 1
+        elif (ours := layout.rename(name)) in fitted:
+            raise WeightsError(
+                f"{checkpoint.name} holds {layout.published(ours)} twice, once as {name}: the file "
+                "is damaged or of a changed method"
+            )
         else:
-            fitted[layout.rename(name)] = value
+            fitted[ours] = value
     return fitted, dict(dropped)
 
 
 def _check_fixed(file: str, name: str, value: Tensor, layout: Layout) -> None:
     wanted = layout.fixed[name](value.shape)
-    if value.shape != wanted.shape or not torch.allclose(value.float(), wanted, atol=1e-6):
+    rtol = max(1e-5, torch.finfo(value.dtype).eps) if value.is_floating_point() else 0.0
+    same = value.shape == wanted.shape and torch.allclose(value.float(), wanted, rtol, atol=1e-6)
+    if not same:
         raise WeightsError(
             f"{file}: {name} is a constant of {layout.method} and has other values: the file is "
             "damaged or of a changed method"
@@ -381,21 +459,33 @@ def _check_fit(
         )
 
 
-def _load_by_order(method: nn.Module, unknown: _UnknownLayoutError) -> LoadReport:
+def _check_finite(file: str, tensors: Mapping[str, Tensor]) -> None:
+    for name, value in tensors.items():
+        if not torch.isfinite(value).all():
+            raise WeightsError(
+                f"{file}: tensor {name} holds NaN or infinite values: the file is damaged, fetch "
+                "it again"
+            )
+
+
+def _load_by_order(method: nn.Module, given: _Given, unknown: UnknownLayoutError) -> LoadReport:
     """Match a legacy file with strange names by position, where counts and all shapes agree."""
     name = getattr(method, "registered_name", None)
     found = next((n for n, la in layouts().items() if la.method == name and la.ordered), None)
     own = {k: v for k, v in method.state_dict().items() if not k.endswith("num_batches_tracked")}
-    given = [v for v in unknown.state.values() if not _is_head_or_constant(v)]
-    if found is None or [v.shape for v in own.values()] != [v.shape for v in given]:
+    kept = {k: v for k, v in given.state.items() if not _is_head_or_constant(v)}
+    if found is None or [v.shape for v in own.values()] != [v.shape for v in kept.values()]:
         raise unknown
+    _check_finite(given.name, kept)
     backbone = getattr(getattr(method, "backbone", None), "name", "own")
     checkpoint = Checkpoint(
-        unknown.name, unknown.sha256, found, str(name), Variant(backbone), layouts()[found].protocol
+        given.name, given.sha256, found, str(name), Variant(backbone), layouts()[found].protocol
     )
-    method.load_state_dict(dict(zip(own, given, strict=True)), strict=False)
+    method.load_state_dict(dict(zip(own, kept.values(), strict=True)), strict=False)
     _mark(method, checkpoint)
-    return LoadReport(checkpoint, len(given), {}, by_order=True)
+    skipped = len(given.state) - len(kept)
+    why = {"a head, constant or counter, by its shape": skipped} if skipped else {}
+    return LoadReport(checkpoint, len(kept), why, by_order=True)
 
 
 def _is_head_or_constant(value: Tensor) -> bool:
@@ -410,8 +500,7 @@ def _mark(method: Any, checkpoint: Checkpoint) -> None:
     method.checkpoint = replace(checkpoint, state={})
     backbone = getattr(method, "backbone", None)
     if isinstance(backbone, Backbone):
-        source = f"{checkpoint.variant.weights} ({checkpoint.name})"
-        backbone.weights = WeightsInfo(source, state_sha256(backbone))
+        backbone.weights = WeightsInfo(checkpoint.variant.weights, state_sha256(backbone))
 
 
 def describe(path: Path) -> list[str]:
@@ -420,11 +509,13 @@ def describe(path: Path) -> list[str]:
     Raises:
         WeightsError: cannot be read, or is of no known layout.
     """
+    if not path.is_file():
+        read_checkpoint(path)  # says what is there instead
     known = known_file(path)
     head = [f"{path.name}: sha256 {file_sha256(path)}", *([f"known as {known}"] if known else [])]
     try:
         c = read_checkpoint(path)
-    except _UnknownLayoutError:
+    except UnknownLayoutError:
         if known:
             return head
         raise

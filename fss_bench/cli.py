@@ -2,11 +2,12 @@
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -47,6 +48,14 @@ Rule = Annotated[
     list[str],
     typer.Option(help="Changed protocol rule, key=value; repeatable.", show_default=False),
 ]
+Annotation = Annotated[
+    str | None,
+    typer.Option(
+        help="What is known of supports: mask, box, scribble or points; short for --rule "
+        "annotation=…",
+        show_default=False,
+    ),
+]
 SplitLists = Annotated[
     Path | None, typer.Option(help="Folder of published lists, for protocols that read them.")
 ]
@@ -72,11 +81,31 @@ def evaluate(
     seed: Seed = 0,
     protocol: Protocol = "standard",
     rule: Rule = [],  # noqa: B006
+    annotation: Annotation = None,
     split_lists: SplitLists = None,
-    backbone: Annotated[str, typer.Option(help="Registered, or any timm model.")] = "resnet50",
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="Registered, or any timm model; by default the checkpoint's, or resnet50."
+        ),
+    ] = None,
+    backbone_option: Annotated[
+        list[str], typer.Option(help="Backbone option, key=value; repeatable.", show_default=False)
+    ] = [],  # noqa: B006
     weights: Annotated[
-        str, typer.Option(help="imagenet, packaged, none, or a checkpoint file.")
-    ] = "imagenet",
+        str | None,
+        typer.Option(
+            help="imagenet, packaged, none, or a file, for the backbone; by default imagenet.",
+            show_default=False,
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="File of the whole method, official or ours; `{fold}` stands for the fold.",
+            show_default=False,
+        ),
+    ] = None,
     option: Annotated[
         list[str], typer.Option(help="Method option, key=value; repeatable.", show_default=False)
     ] = [],  # noqa: B006
@@ -103,18 +132,17 @@ def evaluate(
     if workers is None:
         workers = min(4, (os.cpu_count() or 1) // 2)
     compute = Compute(device, precision, batch_size, workers, cache_gb)
-    rules = parse_options(rule)
+    rules = _rules(rule, annotation)
     method_options = parse_options(option)
     shot_list = _numbers("--shots", shots)
     source = _dataset(dataset, data_root, dataset_option)
     folds = _folds(fold, source)
 
+    from fss_bench.entrants import Entrants
     from fss_bench.evaluation import Evaluation
-    from fss_bench.method import create_method
     from fss_bench.report.progress import evaluation_progress
     from fss_bench.results import ResultStore
     from fss_bench.setting import create_setting
-    from fss_bench.timm_backbone import create_backbone
 
     store = ResultStore(output)
     store.check_writable()
@@ -135,10 +163,16 @@ def evaluate(
     ]
     for setting in () if quiet else settings:
         _note_skipped(setting)
-    module = create_method(method, create_backbone(backbone, weights), **method_options)
+    entrants = Entrants(
+        method, backbone, parse_options(backbone_option), weights, checkpoint, method_options
+    )
+    for text in entrants.check(settings):
+        if not quiet:
+            _note(text)
     runs = []
     for setting in settings:
         with evaluation_progress(f"fold {setting.fold} {setting.shots}-shot", quiet) as progress:
+            module = entrants.method_for(setting.fold)
             evaluation = Evaluation(module, setting, compute, progress)
             runs.append(evaluation.run_in(store, resume, save_predictions))
     _report(runs, output, as_json)
@@ -247,21 +281,50 @@ def list_names(
     """List what is registered, plug-ins included, one line each."""
     from fss_bench import registry
     from fss_bench.protocols import SUMMARIES
+    from fss_bench.registry import Entry
+    from fss_bench.report.listing import entry_lines
 
     _load_plugins(plugin)
     kinds = {r.kind + "s": r for r in (registry.methods, registry.datasets, registry.backbones)}
     if what == "protocols":
-        lines = [(name, summary, "built-in") for name, summary in SUMMARIES.items()]
+        entries = [Entry(name, summary, "built-in") for name, summary in SUMMARIES.items()]
     elif what in kinds:
-        lines = [(e.name, e.summary, e.origin) for e in kinds[what].entries()]
+        entries = kinds[what].entries()
     else:
         raise UnknownNameError("kind of thing to list", what, [*kinds, "protocols"])
-    width = max(len(name) for name, _, _ in lines)
-    for name, summary, origin in lines:
-        plug = "" if origin == "built-in" else f" [{origin}]"
-        typer.echo(f"{name:{width}}  {summary}{plug}")
+    for line in entry_lines(entries, _terminal_width()):
+        typer.echo(line)
     if what == "backbones":
         typer.echo("Any other timm model works by its timm name.")
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="A checkpoint, official or ours.")],
+    target: Annotated[Path | None, typer.Argument(help="The .safetensors file to write.")] = None,
+    inspect: Annotated[bool, typer.Option("--inspect", help="Say what the file is.")] = False,
+    dataset: Annotated[
+        str | None, typer.Option(help="What it was trained on, to be kept in the file.")
+    ] = None,
+    fold: Annotated[int | None, typer.Option(help="The fold that it was trained for.")] = None,
+    plugin: Plugin = [],  # noqa: B006
+) -> None:
+    """Write a method's checkpoint as safetensors that says what it is and where it came from."""
+    from fss_bench.checkpoint import convert_checkpoint, describe, trained_on
+
+    _load_plugins(plugin)
+    if inspect:
+        for line in describe(source):
+            typer.echo(line)
+        return
+    if target is None:
+        raise FssBenchError("convert needs a file to write: fss-bench convert IN OUT.safetensors")
+    if (dataset is None) != (fold is None):
+        raise FssBenchError("--dataset and --fold go together: give both or neither")
+    known = None if dataset is None or fold is None else trained_on(dataset, fold)
+    for line in convert_checkpoint(source, target, known).lines():
+        typer.echo(line)
+    typer.echo(str(target))
 
 
 @data.command("index")
@@ -332,6 +395,7 @@ def data_show(
     seed: Seed = 0,
     protocol: Protocol = "standard",
     rule: Rule = [],  # noqa: B006
+    annotation: Annotation = None,
     split_lists: SplitLists = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="PNG file.")] = Path(
         "episodes.png"
@@ -347,10 +411,9 @@ def data_show(
     source = _dataset(dataset, data_root, dataset_option)
     folds = _folds(fold, source)
     each = -(-episodes // len(folds))
-    specs = [
-        spec
-        for f in folds
-        for spec in create_setting(
+    rules = _rules(rule, annotation)
+    settings = [
+        create_setting(
             source,
             protocol,
             fold=f,
@@ -358,11 +421,13 @@ def data_show(
             shots=shots,
             episodes=each,
             seed=seed,
-            rules=parse_options(rule),
+            rules=rules,
             split_lists=split_lists,
-        ).specs
+        )
+        for f in folds
     ]
-    sheet = episode_sheet(source, specs[:episodes], columns, tile)
+    specs = [spec for setting in settings for spec in setting.specs][:episodes]
+    sheet = episode_sheet(source, specs, columns, tile, settings[0].protocol)
     with _writing(output):
         sheet.save(output, format="PNG", optimize=True)
     typer.echo(str(output))
@@ -394,6 +459,11 @@ def _fail(text: str, status: int) -> NoReturn:
     if text:
         print(text, file=sys.stderr)
     raise SystemExit(status)
+
+
+def _terminal_width() -> int | None:
+    """Columns of the terminal; None where the output goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _note(text: str) -> None:
@@ -428,6 +498,22 @@ def _check_names(
             raise UnknownNameError(registry.kind, name, registry.names())
     if protocol is not None:
         get_protocol(protocol)
+
+
+def _rules(pairs: list[str], annotation: str | None) -> dict[str, Any]:
+    """Changed rules, --annotation among them."""
+    from fss_bench.protocols import ANNOTATIONS
+
+    rules = parse_options(pairs)
+    if annotation is None:
+        return rules
+    if annotation not in ANNOTATIONS:
+        raise UnknownNameError("annotation", annotation, ANNOTATIONS)
+    if rules.get("annotation", annotation) != annotation:
+        raise FssBenchError(
+            f"--annotation {annotation} and --rule annotation={rules['annotation']}: give one"
+        )
+    return {**rules, "annotation": annotation}
 
 
 def _dataset(name: str, root: Path | None, options: list[str]) -> "SegDataset":

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fss_bench import cost
+from fss_bench.checkpoint import check_use
 from fss_bench.compute import Compute
 from fss_bench.dataset import SegDataset
 from fss_bench.encoding import ImageStore
@@ -97,7 +98,8 @@ class Evaluation:
         progress: called after every step.
 
     Raises:
-        FssBenchError: no such device or precision, or a batch size below 1.
+        FssBenchError: no such device or precision, a batch size below 1, or a checkpoint that must
+            not be evaluated on this setting.
     """
 
     def __init__(
@@ -107,6 +109,9 @@ class Evaluation:
         compute: Compute,
         progress: Progress | None = None,
     ) -> None:
+        checkpoint = getattr(method, "checkpoint", None)
+        if checkpoint is not None:
+            check_use(checkpoint, setting)
         self.setting, self.compute, self.progress = setting, compute, progress
         self.device = compute.torch_device()
         self.dtype = compute.dtype()
@@ -210,7 +215,7 @@ class Evaluation:
         record = {
             "schema_version": SCHEMA_VERSION,
             "run_id": "",
-            **describe_method(self.method),
+            **describe_method(self.method, setting.fold),
             "dataset": {
                 "name": setting.dataset.identity,
                 "fingerprint": setting.dataset.index.fingerprint,

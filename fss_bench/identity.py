@@ -20,12 +20,12 @@ PRINTING = ("cli.py", "report", "leaderboard.py", "verification.py", "__main__.p
 PLAIN = (bool, int, float, str, tuple, list, dict, type(None))
 
 
-def describe_method(method: nn.Module) -> dict[str, Any]:
-    """The part of a run's record that tells which method, backbone and weights it is about.
+def describe_method(method: nn.Module, fold: int) -> dict[str, Any]:
+    """The part of a fold's record that tells which method, backbone and weights it is about.
 
     A module made by hand counts as a method of its class's name, without options.
     """
-    backbone = getattr(method, "backbone", None)
+    backbone, checkpoint = getattr(method, "backbone", None), getattr(method, "checkpoint", None)
     name, options, weights = "own", {}, WeightsInfo("own", state_sha256(method))
     if isinstance(backbone, Backbone):
         name, options, weights = backbone.name, backbone.options, backbone.weights
@@ -35,7 +35,7 @@ def describe_method(method: nn.Module) -> dict[str, Any]:
         "backbone": name,
         "backbone_options": dict(options),
         "weights": asdict(weights),
-        "checkpoint": None,
+        "checkpoint": checkpoint.record(fold) if checkpoint is not None else None,
     }
 
 
@@ -46,7 +46,8 @@ def run_id(record: Mapping[str, Any], setting: Setting, method: nn.Module) -> st
     are in the record but not in the id.
     """
     return fingerprint(
-        {k: record[k] for k in ("method", "method_options", "backbone", "weights", "code_sha256")},
+        {k: record[k] for k in ("method", "method_options", "backbone", "weights", "checkpoint")},
+        record["code_sha256"],
         {k: record[k] for k in ("dataset", "protocol", "precision", "device_type", "seed")},
         (setting.fold, setting.ways, setting.shots, setting.sha256),
         state_sha256(method),

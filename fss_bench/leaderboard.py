@@ -96,7 +96,10 @@ class Row:
         """Method, backbone and weights, with the options that were given."""
         record = self._any.record
         backbone = _with_options(record["backbone"], record["backbone_options"])
-        return method_label(record), backbone, record["weights"]["source"]
+        weights = record["weights"]["source"]
+        if record["checkpoint"] is not None:
+            weights = f"{weights} ({_series(record['checkpoint'])})"
+        return method_label(record), backbone, weights
 
     @property
     def run_ids(self) -> str:
@@ -183,12 +186,17 @@ def _age(run: Run) -> tuple[str, str]:
 
 def _entrant(run: Run) -> str:
     """What makes two runs folds of one row."""
-    record = run.record
-    keys = ("method", "method_options", "backbone", "backbone_options", "weights", "precision")
+    record, checkpoint = run.record, run.record["checkpoint"]
+    keys = ("method", "method_options", "backbone", "backbone_options", "precision")
     return fingerprint(
         [record[key] for key in (*keys, "ways", "shots", "seed", "dataset", "protocol")],
-        record["checkpoint"] is not None,  # a file a fold
+        record["weights"] if checkpoint is None else [_series(checkpoint)],  # a file a fold
     )
+
+
+def _series(checkpoint: Mapping[str, Any]) -> str:
+    """One name for the files of several folds; other programs' runs have a path alone."""
+    return str(checkpoint.get("series") or checkpoint["path"])
 
 
 def _percent(value: float | None) -> str:

@@ -9,8 +9,8 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,11 +22,20 @@ C = TypeVar("C", bound=type)
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered name, described without importing it."""
+    """One registered name, described without importing it.
+
+    Attributes:
+        name: what users call it.
+        summary: the first line of its file.
+        origin: `built-in`, the package of a plug-in, or `plug-in file`.
+        card: the literal `CARD` of its file: for a method paper, year, venue, backbones with their
+            trainable parameters, input size.
+    """
 
     name: str
     summary: str
     origin: str
+    card: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Registry:
@@ -64,14 +73,16 @@ class Registry:
         found = []
         for name in self.names():
             if name in files:
-                found.append(Entry(name, _first_docstring_line(files[name]), "built-in"))
+                found.append(_builtin_entry(name, files[name]))
             elif name in points:
                 package = points[name].dist
                 found.append(
                     Entry(name, points[name].value, package.name if package else "plug-in")
                 )
             else:
-                found.append(Entry(name, _summary(self._classes[name]), "plug-in file"))
+                cls = self._classes[name]
+                card = getattr(sys.modules.get(cls.__module__), "CARD", {})
+                found.append(Entry(name, _summary(cls), "plug-in file", card))
         return found
 
     def get(self, name: str) -> Any:
@@ -170,6 +181,13 @@ def _summary(cls: Any) -> str:
     return ((cls.__doc__ or "").strip().splitlines() or [""])[0]
 
 
-def _first_docstring_line(file: Path) -> str:
-    doc = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-    return (doc.splitlines() or [""])[0]
+def _builtin_entry(name: str, file: Path) -> Entry:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    summary = ((ast.get_docstring(tree) or "").splitlines() or [""])[0]
+    cards = [
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and [getattr(target, "id", None) for target in node.targets] == ["CARD"]
+    ]
+    return Entry(name, summary, "built-in", cards[0] if cards else {})

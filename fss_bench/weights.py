@@ -55,7 +55,10 @@ def load_weights(
         return WeightsInfo("none", state_sha256(model))
     if source == "imagenet":
         _download(model, name)
-        return WeightsInfo("imagenet", state_sha256(model))
+        tag = getattr(model, "pretrained_cfg", {}).get(
+            "tag"
+        )  # which of timm's several, such as a1h
+        return WeightsInfo(f"imagenet ({tag})" if tag else "imagenet", state_sha256(model))
     if source == "packaged":
         path = _packaged_file(name)
         _load_by_order(model, read_state_dict(path), path)
@@ -86,11 +89,21 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise WeightsError(f"{path} {_why_unreadable(path, error)}") from error
+    return unwrap_state(content, str(path))
+
+
+def unwrap_state(content: Any, what: str) -> dict[str, Tensor]:
+    """The state dict in what a checkpoint holds, without a `module.` prefix.
+
+    Raises:
+        WeightsError: there is none.
+    """
     for key in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
-    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise WeightsError(f"{path} holds no state dict: it must map names to tensors")
+    tensors = isinstance(content, Mapping) and all(isinstance(v, Tensor) for v in content.values())
+    if not content or not tensors:
+        raise WeightsError(f"{what} holds no state dict: it must map names to tensors")
     return {str(key).removeprefix("module."): value for key, value in content.items()}
 
 
@@ -222,7 +235,12 @@ def _classifier_prefixes(model: Any) -> tuple[str, ...]:
 
 
 def _why_unreadable(path: Path, error: Exception) -> str:
-    head = path.read_bytes()[:64]
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"cannot be read ({one_line(error)}): mend its permissions"
+    with path.open("rb") as file:
+        head = file.read(64)
+    if not head:
+        return "is empty: fetch it again"
     if head.lstrip()[:1] == b"<":
         return "is a web page, not a checkpoint: fetch it again"
     if head[:2] == b"PK" and not zipfile.is_zipfile(path):

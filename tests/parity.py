@@ -6,6 +6,7 @@ file is needed to compare with a published implementation.
 
 import hashlib
 import json
+import logging
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+logger = logging.getLogger("parity")
 KEPT = ("num_batches_tracked", "relative_position_index", "attn_mask", "pe", "z", "num_z")
 
 
@@ -118,9 +120,13 @@ def read_golden(path: Path) -> Golden:
 
 
 def close(found: Tensor, wanted: Tensor, atol: float, what: str = "") -> float:
-    """Assert that two tensors agree; the largest difference."""
+    """Assert that two tensors agree; the largest difference.
+
+    `pytest --log-cli-level=INFO` shows the differences.
+    """
     assert found.shape == wanted.shape, (what, found.shape, wanted.shape)
     error = float((found.detach().double() - wanted.double()).abs().max())
+    logger.info("%s: %.1e of %.1e allowed", what or "difference", error, atol)
     assert error <= atol, (what, error, atol)
     return error
 

@@ -1,5 +1,7 @@
 """The contract that every registered method keeps."""
 
+import inspect
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -25,7 +27,9 @@ def inputs(batch: int, ways: int, shots: int, size: int = 64, seed: int = 0) -> 
     return support, masks, torch.rand(batch, 3, size, size, generator=generator)
 
 
-@pytest.mark.parametrize(("batch", "ways", "shots", "size"), [(1, 1, 1, 64), (2, 3, 2, 97)])
+@pytest.mark.parametrize(
+    ("batch", "ways", "shots", "size"), [(1, 1, 1, 64), (2, 3, 2, 97), (1, 2, 5, 65)]
+)
 def test_logits_have_a_channel_a_way_and_background(
     method: nn.Module, batch: int, ways: int, shots: int, size: int
 ) -> None:
@@ -52,7 +56,9 @@ def test_permuting_ways_permutes_the_output(method: nn.Module) -> None:
     torch.testing.assert_close(permuted, wanted, atol=1e-4, rtol=0)
 
 
-def test_permuting_shots_changes_nothing(method: nn.Module) -> None:
+def test_permuting_shots_changes_nothing_where_the_method_says_so(method: nn.Module) -> None:
+    if not getattr(method, "shots_commute", True):
+        pytest.skip("its published form depends on the order of shots")
     support, masks, query = inputs(1, 1, 3)
     order = [1, 2, 0]
     torch.testing.assert_close(
@@ -61,6 +67,19 @@ def test_permuting_shots_changes_nothing(method: nn.Module) -> None:
         atol=1e-4,
         rtol=0,
     )
+
+
+def test_other_supports_give_another_answer(method: nn.Module) -> None:
+    support, masks, query = inputs(1, 1, 1)
+    other, further, _ = inputs(1, 1, 1, seed=1)
+    answer = method(support, masks, query)
+    assert not torch.equal(answer, method(other, masks, query))
+    assert not torch.equal(answer, method(support, further, query))
+
+
+def test_the_query_mask_is_no_input(method: nn.Module) -> None:
+    taken = list(inspect.signature(method.forward).parameters)
+    assert taken == ["support_images", "support_masks", "query_images"]
 
 
 def test_forward_is_encode_then_segment(method: nn.Module) -> None:
@@ -81,9 +100,75 @@ def test_inputs_are_not_written_to_and_answers_repeat(method: nn.Module) -> None
     assert all(torch.equal(a, b) for a, b in zip(given, copies, strict=True))
 
 
-@pytest.mark.parametrize("value", [0, 1, 255])
-def test_masks_of_one_value_give_finite_logits(method: nn.Module, value: int) -> None:
+def test_an_answer_leaves_no_trace(method: nn.Module) -> None:
+    def traces() -> tuple[object, ...]:
+        attributes = {
+            f"{name}.{key}": repr(value)
+            for name, module in method.named_modules()
+            for key, value in vars(module).items()
+            if isinstance(value, (bool, int, float, str, tuple, list, dict, set))
+            and not key.startswith("_")
+        }
+        tensors = {k: v.clone() for k, v in method.state_dict().items()}
+        return attributes, tensors, torch.get_rng_state(), torch.is_grad_enabled()
+
+    before = traces()
+    method(*inputs(1, 2, 2))
+    attributes, tensors, generator, grad = traces()
+    assert attributes == before[0]
+    assert isinstance(tensors, dict)
+    assert isinstance(before[1], dict)
+    assert all(torch.equal(v, before[1][k]) for k, v in tensors.items())
+    assert torch.equal(torch.as_tensor(generator), torch.as_tensor(before[2]))
+    assert grad == before[3]
+    assert not any(module.training for module in method.modules())
+
+
+def test_gradients_reach_what_is_trained_and_nothing_else(method: nn.Module) -> None:
+    if not hasattr(method, "loss"):
+        pytest.skip("it has no loss")
     support, masks, query = inputs(1, 1, 1)
+    labels = torch.randint(0, 2, (1, 64, 64), generator=torch.Generator().manual_seed(2))
+    loss = method.loss(support, masks, query, labels)
+    assert loss.isfinite()
+    trained = {n for n, p in method.named_parameters() if p.requires_grad}
+    if not trained:
+        assert not loss.requires_grad
+        return
+    method.zero_grad()
+    loss.backward()
+    reached = {n for n, p in method.named_parameters() if p.grad is not None}
+    unused = {n for n in trained - reached if n.startswith("support_backbone.")}  # after its level
+    assert reached == trained - unused
+    assert all(p.grad.isfinite().all() for p in method.parameters() if p.grad is not None)
+    method.zero_grad()
+
+
+def test_training_mode_leaves_what_is_frozen_in_eval_mode(method: nn.Module) -> None:
+    method.train()
+    frozen = [
+        name
+        for name, module in method.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        and module.training
+        and not any(p.requires_grad for p in module.parameters())
+    ]
+    method.eval()
+    assert not frozen
+
+
+def test_the_state_dict_makes_the_same_method(method: nn.Module) -> None:
+    name = str(method.registered_name)
+    twin = create_method(name, create_backbone("tf_efficientnet_lite0", weights="none", seed=1))
+    given = inputs(1, 1, 2)
+    twin.load_state_dict(method.state_dict(), strict=True)
+    assert torch.equal(twin(*given), method(*given))
+
+
+@pytest.mark.parametrize("value", [0, 1, 255])
+@pytest.mark.parametrize("shots", [1, 2])
+def test_masks_of_one_value_give_finite_logits(method: nn.Module, value: int, shots: int) -> None:
+    support, masks, query = inputs(1, 1, shots)
     assert method(support, torch.full_like(masks, value), query).isfinite().all()
 
 

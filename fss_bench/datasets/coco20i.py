@@ -68,6 +68,7 @@ class Coco20i(SegDataset):
 
     name = "coco20i"
     class_names = dict(enumerate(CLASSES, start=1))
+    folds = [list(range(fold, 81, 4)) for fold in range(1, 5)]
 
     def __init__(
         self,
@@ -80,7 +81,6 @@ class Coco20i(SegDataset):
         check_choice("fold_scheme", fold_scheme, ("interleaved", "contiguous"))
         self.year = _find_year(root, year)
         self.fold_scheme, self.overlap, self.crowd = fold_scheme, overlap, crowd
-        self.folds = [list(range(fold + 1, 81, 4)) for fold in range(4)]
         if fold_scheme == "contiguous":
             self.folds = even_folds(range(1, 81), 4)
         self.index_tag = f"{self.year}/{overlap}/{crowd}"

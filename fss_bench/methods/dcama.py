@@ -1,0 +1,208 @@
+"""DCAMA: the query's mask as a mean of the support's mask pixels, weighted by dense attention.
+
+Shi, Wei, Zhang, Lu, Ning, Chen, Ma and Zheng, ECCV 2022, https://arxiv.org/abs/2207.08549.
+Published code: https://github.com/pawn-sxy/DCAMA.
+
+Differs from the paper: nothing in the network; any backbone with levels c2 to c5 and any input
+side are taken (the paper: ResNet-50, ResNet-101 and Swin-B at 384).
+
+Differs from the published code: the blocks of a stage share one attention call through a fused
+kernel, which is equal to rounding; the position encoding is computed, not stored, and has no
+largest side; maps are resized to the size of the next finer stage, where the code doubles the
+width (the same at 384); several shots are right at any batch size.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, cat, nn, stack
+
+from fss_bench.attention import masked_mean_attention, sinusoids
+from fss_bench.backbone import Backbone, Features
+from fss_bench.errors import FssBenchError
+from fss_bench.method import methods
+from fss_bench.one_way import OneWayMethod
+from fss_bench.ops import cross_entropy, foreground, resize_corners
+from fss_bench.stages import block_stages
+
+CARD = {
+    "paper": (
+        "Dense Cross-Query-and-Support Attention Weighted Mask Aggregation for Few-Shot "
+        "Segmentation"
+    ),
+    "year": 2022,
+    "venue": "ECCV",
+    "backbones": {
+        "resnet50": 14215394,
+        "resnet101": 14222194,
+        "swin_base_patch4_window12_384": 5073394,
+    },
+    "input_size": 384,
+}
+
+HEADS = 8
+DROPOUT = 0.5
+
+
+@methods.register("dcama")
+class DCAMA(OneWayMethod):
+    """Attention from query to support at strides 8, 16 and 32, merged by convolutions.
+
+    All shots are keys of one attention. Training is as published with the loss of `loss_terms` and
+    SGD; the backbone is frozen.
+
+    Args:
+        backbone: the feature extractor.
+        input_size: side of the input square; by default the backbone's (384 as in the paper).
+
+    Raises:
+        FssBenchError: the backbone has not the levels, or widths that 8 heads cannot share.
+    """
+
+    def __init__(self, backbone: Backbone, input_size: int | None = None) -> None:
+        shallow, *stages = block_stages(backbone, ("c2", "c3", "c4", "c5"), "dcama")
+        names = [shallow[-1], *(name for stage in stages for name in stage)]
+        super().__init__(backbone, names, input_size, paper_size=384)
+        self.stages, self.skips = tuple(stages), (stages[0][-1], shallow[-1])
+        n3, n4, n5 = (len(stage) for stage in stages)
+        self.attentions = nn.ModuleList(
+            MaskAttention(backbone.size_of(stage[0]).channels) for stage in stages
+        )
+        self.conv_c5 = conv_block(n5, (16, 64, 128), (3, 3, 3))
+        self.conv_c4 = conv_block(n4, (16, 64, 128), (5, 3, 3))
+        self.conv_c3 = conv_block(n3, (16, 64, 128), (5, 5, 3))
+        self.merge_c4 = conv_block(128, (128, 128, 128), (3, 3, 3))
+        self.merge_c3 = conv_block(128, (128, 128, 128), (3, 3, 3))
+        skip_width = sum(2 * backbone.size_of(name).channels for name in self.skips)
+        self.mixer1 = nn.Sequential(*_mixer(128 + skip_width, 128, 64), nn.ReLU())
+        self.mixer2 = nn.Sequential(*_mixer(64, 64, 16), nn.ReLU())
+        self.mixer3 = nn.Sequential(*_mixer(16, 16, 2))
+
+    def segment_one(self, support: Features, masks: Tensor, query: Features) -> Tensor:
+        """Logits [1, 2, H, W] at the masks' size."""
+        weights = foreground(masks)[:, None]
+        c3, c4, c5 = (
+            attention(
+                cat([query[name] for name in stage]),
+                stack([support[name] for name in stage]),
+                weights,
+            )
+            for attention, stage in zip(self.attentions, self.stages, strict=True)
+        )
+        merged = self.merge_c4(resized(self.conv_c5(c5), c4) + self.conv_c4(c4))
+        merged = self.merge_c3(resized(merged, c3) + self.conv_c3(c3))
+        logits = self._mix(merged, support, query)
+        return resize_corners(logits, (masks.shape[-2], masks.shape[-1]))
+
+    def _mix(self, merged: Tensor, support: Features, query: Features) -> Tensor:
+        """Merged maps [1, 128, h, w] and the skips of c3 and c2 to logits at 4 times c2's size."""
+        for name in self.skips:
+            # the published skips: maps before their last activation, the largest of the shots
+            skip = cat([query[name], support[name].amax(dim=0, keepdim=True)], dim=1)
+            merged = cat([resized(merged, skip), skip], dim=1)
+        merged = self.mixer2(doubled(self.mixer1(merged)))
+        return self.mixer3(doubled(merged))  # type: ignore[no-any-return]
+
+    def loss_terms(
+        self,
+        support_images: Tensor,
+        support_masks: Tensor,
+        query_images: Tensor,
+        query_masks: Tensor,
+    ) -> dict[str, Tensor]:
+        """Cross entropy; ignored pixels of the query are background, as published."""
+        logits = self(support_images, support_masks, query_images)
+        return {"query": cross_entropy(logits, query_masks, ignore=False)}
+
+
+class MaskAttention(nn.Module):
+    """Attention of a stage: its blocks share the two projections.
+
+    Args:
+        width: channels of the stage.
+
+    Raises:
+        FssBenchError: `width` is not a multiple of the heads.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        if width % HEADS:
+            raise FssBenchError(
+                f"dcama has {HEADS} heads, which cannot share {width} channels: choose a backbone "
+                f"whose c3, c4 and c5 have a multiple of {HEADS}, such as resnet50"
+            )
+        self.query, self.key = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, query: Tensor, support: Tensor, masks: Tensor) -> Tensor:
+        """The support's masks as every query cell sees them.
+
+        Args:
+            query: [n, C, h, w], the maps of a stage's n blocks.
+            support: [n, K, C, h, w].
+            masks: [K, 1, H, W] in [0, 1].
+
+        Returns:
+            [1, n, h, w], in eval mode in [0, 1].
+        """
+        size = (support.shape[-2], support.shape[-1])
+        column = resize_corners(masks, size).reshape(1, -1, 1)
+        queries, supports = query.flatten(2).mT, support.flatten(3).mT
+        # blocks one by one in training: the order in which published dropout draws
+        step = 1 if self.training else len(queries)
+        means = [
+            self._attend(q, s, column)
+            for q, s in zip(torch.split(queries, step), torch.split(supports, step), strict=True)
+        ]
+        return cat(means).reshape(1, *query.shape[:1], *query.shape[-2:])
+
+    def _attend(self, query: Tensor, support: Tensor, column: Tensor) -> Tensor:
+        """Query [n, N, C], support [n, K, M, C], masks [1, K M, 1] to [n, N]."""
+        query = self._placed(query)
+        support = self._placed(support).flatten(1, 2)
+        heads = (_split_heads(self.query(query)), _split_heads(self.key(support)))
+        dropout = DROPOUT if self.training else 0.0
+        return masked_mean_attention(*heads, column, dropout).mean(dim=1)[..., 0]
+
+    def _placed(self, cells: Tensor) -> Tensor:
+        """Cells [..., N, C] with their positions, which start anew for every image."""
+        codes = sinusoids(cells.shape[-2], cells.shape[-1], cells.device)
+        # dropout draws in the order of memory
+        return F.dropout(cells.contiguous() + codes, DROPOUT, self.training)
+
+
+def _split_heads(cells: Tensor) -> Tensor:
+    """[n, N, C] to [n, heads, N, C / heads]."""
+    return cells.reshape(*cells.shape[:2], HEADS, -1).transpose(1, 2)
+
+
+def conv_block(inputs: int, widths: Sequence[int], kernels: Sequence[int]) -> nn.Sequential:
+    """Convolutions that keep the size, each with group norm (4 groups) and ReLU."""
+    layers: list[nn.Module] = []
+    for width, kernel in zip(widths, kernels, strict=True):
+        layers += [
+            nn.Conv2d(inputs, width, kernel, padding=kernel // 2),
+            nn.GroupNorm(4, width),
+            nn.ReLU(),
+        ]
+        inputs = width
+    return nn.Sequential(*layers)
+
+
+def _mixer(inputs: int, middle: int, outputs: int) -> tuple[nn.Module, ...]:
+    return (
+        nn.Conv2d(inputs, middle, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(middle, outputs, 3, padding=1),
+    )
+
+
+def resized(maps: Tensor, like: Tensor) -> Tensor:
+    """Maps [B, C, h, w] at the size of others, bilinear with align_corners=True."""
+    return resize_corners(maps, (like.shape[-2], like.shape[-1]))
+
+
+def doubled(maps: Tensor) -> Tensor:
+    """Maps [B, C, h, w] at twice their size, bilinear with align_corners=True."""
+    return resize_corners(maps, (2 * maps.shape[-2], 2 * maps.shape[-1]))

@@ -1,0 +1,158 @@
+"""HSNet: similarities of all pairs of cells at three strides, squeezed by 4D convolutions.
+
+Min, Kang and Cho, ICCV 2021, https://arxiv.org/abs/2104.01538.
+Published code: https://github.com/juhongm999/hsnet.
+
+Differs from the paper: any backbone with levels c3 to c5 and any input side are taken (the paper:
+VGG-16, ResNet-50 and ResNet-101 at 400); training with several shots, which the paper does not do,
+takes the mean of their logits.
+
+Differs from the published code: the query is encoded once for all shots; the pivots of a 4D
+convolution are found anew for every input size, where the code keeps those of the first; where the
+support sides of two stages differ, which they do not at 400, the coarser one is resized.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, cat, nn, stack
+
+from fss_bench.backbone import Backbone, Features
+from fss_bench.correlation import CenterPivotConv4d, correlation, resize_pairs
+from fss_bench.method import methods
+from fss_bench.one_way import OneWayMethod
+from fss_bench.ops import cross_entropy, foreground, resize_corners
+from fss_bench.stages import block_stages
+
+CARD = {
+    "paper": "Hypercorrelation Squeeze for Few-Shot Segmentation",
+    "year": 2021,
+    "venue": "ICCV",
+    "backbones": {"vgg16": 2570018, "resnet50": 2573794, "resnet101": 2587394},
+    "input_size": 400,
+}
+
+
+@methods.register("hsnet")
+class HSNet(OneWayMethod):
+    """Hypercorrelations of the blocks of c3, c4 and c5, squeezed to one map and decoded.
+
+    Several shots are independent questions whose answers vote. Training is as published with the
+    loss of `loss_terms` and Adam; the backbone is frozen.
+
+    Args:
+        backbone: the feature extractor.
+        input_size: side of the input square; by default the backbone's (400 as in the paper).
+        official: with several shots, a pixel is foreground with half as many votes as the pixel
+            that has most, as published; else with half the shots.
+
+    Raises:
+        FssBenchError: the backbone has not the levels.
+    """
+
+    def __init__(
+        self, backbone: Backbone, input_size: int | None = None, official: bool = True
+    ) -> None:
+        stages = block_stages(backbone, ("c3", "c4", "c5"), "hsnet")
+        names = [name for stage in stages for name in stage]
+        super().__init__(backbone, names, input_size, paper_size=400)
+        self.stages, self.official = stages, official
+        n3, n4, n5 = (len(stage) for stage in stages)
+        self.encoder_c5 = squeeze_block(n5, (16, 64, 128), (3, 3, 3), (2, 2, 2))
+        self.encoder_c4 = squeeze_block(n4, (16, 64, 128), (5, 3, 3), (4, 2, 2))
+        self.encoder_c3 = squeeze_block(n3, (16, 64, 128), (5, 5, 3), (4, 4, 2))
+        self.merge_c4 = squeeze_block(128, (128, 128, 128), (3, 3, 3), (1, 1, 1))
+        self.merge_c3 = squeeze_block(128, (128, 128, 128), (3, 3, 3), (1, 1, 1))
+        self.decoder1 = nn.Sequential(
+            nn.Conv2d(128, 128, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(128, 64, 3, padding=1),
+            nn.ReLU(),
+        )
+        self.decoder2 = nn.Sequential(
+            nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 2, 3, padding=1)
+        )
+
+    def segment_one(self, support: Features, masks: Tensor, query: Features) -> Tensor:
+        """Logits [1, 2, H, W] at the masks' size; of several shots see `vote_logits`.
+
+        In training mode they are the mean of the shots' logits, since a vote has no gradient.
+        """
+        logits = self.shot_logits(support, masks, query)
+        if len(logits) == 1 or self.training:
+            return logits.mean(dim=0, keepdim=True)
+        return vote_logits(logits, self.official)
+
+    def shot_logits(self, support: Features, masks: Tensor, query: Features) -> Tensor:
+        """Logits [K, 2, H, W] of every shot on its own; arguments as in `segment_one`."""
+        queries = [cat([query[name] for name in stage]) for stage in self.stages]
+        logits = []
+        for shot, mask in enumerate(foreground(masks)):
+            # one at a time: the pairs of cells of one shot alone take 100 MB
+            shown = [stack([support[name][shot] for name in stage]) for stage in self.stages]
+            pairs = [
+                correlation(asked, maps * resize_corners(mask[None, None], _size(maps)))[None]
+                for asked, maps in zip(queries, shown, strict=True)
+            ]
+            logits.append(resize_corners(self._decode(self._squeeze(*pairs)), _size(masks)))
+        return cat(logits)
+
+    def _squeeze(self, c3: Tensor, c4: Tensor, c5: Tensor) -> Tensor:
+        """Pairs [1, n, h, w, h', w'] of three stages to [1, 128, h, w] of the finest."""
+        c3, c4, c5 = self.encoder_c3(c3), self.encoder_c4(c4), self.encoder_c5(c5)
+        merged = self.merge_c4(resize_pairs(c5, c4) + c4)
+        merged = self.merge_c3(resize_pairs(merged, c3) + c3)
+        return merged.mean(dim=(-2, -1))  # type: ignore[no-any-return]
+
+    def _decode(self, squeezed: Tensor) -> Tensor:
+        """[1, 128, h, w] to logits [1, 2, 2 h, 2 w]."""
+        fine = self.decoder1(squeezed)
+        height, width = _size(fine)
+        return self.decoder2(resize_corners(fine, (2 * height, 2 * width)))  # type: ignore[no-any-return]
+
+    def loss_terms(
+        self,
+        support_images: Tensor,
+        support_masks: Tensor,
+        query_images: Tensor,
+        query_masks: Tensor,
+    ) -> dict[str, Tensor]:
+        """Cross entropy; ignored pixels of the query are background, as published."""
+        logits = self(support_images, support_masks, query_images)
+        return {"query": cross_entropy(logits, query_masks, ignore=False)}
+
+
+def vote_logits(logits: Tensor, official: bool = True) -> Tensor:
+    """Scores [1, 2, H, W] whose larger channel is the shots' vote.
+
+    A pixel is foreground where V / m >= 1/2, for V shots that say so; m is the largest V of the
+    image (at least 1) if `official`, else the number of shots.
+
+    Args:
+        logits: [K, 2, H, W].
+        official: what V is divided by.
+    """
+    shots = len(logits)
+    votes = logits.argmax(dim=1).sum(dim=0)
+    share = votes / (votes.max().clamp(min=1) if official else shots)
+    # shares below 1/2 are at most 1/2 - 1 / (2 K): this lies between, so no tie needs a rule
+    return stack([torch.full_like(share, 0.5 - 1 / (4 * shots)), share])[None]
+
+
+def squeeze_block(
+    inputs: int, widths: Sequence[int], kernels: Sequence[int], strides: Sequence[int]
+) -> nn.Sequential:
+    """4D convolutions, each with group norm (4 groups, over all four axes) and ReLU."""
+    layers: list[nn.Module] = []
+    for width, kernel, stride in zip(widths, kernels, strides, strict=True):
+        layers += [
+            CenterPivotConv4d(inputs, width, kernel, stride),
+            nn.GroupNorm(4, width),
+            nn.ReLU(),
+        ]
+        inputs = width
+    return nn.Sequential(*layers)
+
+
+def _size(maps: Tensor) -> tuple[int, int]:
+    return maps.shape[-2], maps.shape[-1]

@@ -1,0 +1,35 @@
+"""Block maps of a backbone by stage, for methods that use every block of several levels."""
+
+from collections.abc import Sequence
+
+from fss_bench.backbone import Backbone
+from fss_bench.errors import FssBenchError, shorten
+
+
+def block_stages(
+    backbone: Backbone, levels: Sequence[str], method: str
+) -> tuple[tuple[str, ...], ...]:
+    """Names of the block maps of each level, shallow to deep; they can be asked for as levels.
+
+    Args:
+        backbone: the feature extractor.
+        levels: levels that the method cannot do without.
+        method: the method's name, for messages.
+
+    Raises:
+        FssBenchError: a level is missing, or its blocks differ in channels.
+    """
+    for level in levels:
+        if level not in backbone.levels:
+            raise FssBenchError(
+                f"{method} needs level {level}, backbone {backbone.name} has "
+                f"{shorten(backbone.levels, 8)}: choose another backbone, such as resnet50"
+            )
+        widths = sorted({backbone.size_of(name).channels for name in backbone.blocks[level]})
+        if len(widths) > 1:
+            raise FssBenchError(
+                f"{method} needs blocks of one width, those of {level} in backbone "
+                f"{backbone.name} have {shorten(widths, 8)} channels: choose another backbone, "
+                "such as resnet50"
+            )
+    return tuple(backbone.blocks[level] for level in levels)
