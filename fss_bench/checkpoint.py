@@ -34,6 +34,13 @@ from fss_bench.weights import (
 
 METADATA = "fss_bench"
 OURS = "fss_bench"
+SYNONYMS = {
+    "aeroplane": "airplane",
+    "motorbike": "motorcycle",
+    "sofa": "couch",
+    "tvmonitor": "tv",
+}
+"""PASCAL's names of classes -> COCO's, where more than spaces differ."""
 
 
 @dataclass(frozen=True)
@@ -280,17 +287,21 @@ def check_use(checkpoint: Checkpoint, setting: Setting) -> None:
         )
     if trained is None:
         return
-    seen = [
-        name
-        for c in setting.classes
-        if (name := setting.dataset.class_names[c]) in trained.base_classes
-    ]
+    base = {_class_key(name) for name in trained.base_classes}
+    names = [setting.dataset.class_names[c] for c in setting.classes]
+    seen = [name for name in names if _class_key(name) in base]
     if seen:
         raise FssBenchError(
             f"{checkpoint.name} was trained on {trained.dataset} fold {trained.fold}, whose base "
             f"classes include {shorten(seen)} of test fold {setting.fold}: evaluate it on fold "
             f"{trained.fold}"
         )
+
+
+def _class_key(name: str) -> str:
+    """One spelling for a class whose name datasets spell in several ways."""
+    plain = re.sub(r"[\s_-]", "", name).lower()
+    return SYNONYMS.get(plain, plain)
 
 
 def convert_checkpoint(source: Path, target: Path, known: TrainedOn | None = None) -> LoadReport:
@@ -352,7 +363,7 @@ def _recognise(given: _Given) -> Checkpoint:
     for name, layout in layouts().items():
         try:
             variant = layout.detect(given.state)
-        except IndexError:  # a tensor of its names with fewer dimensions
+        except (IndexError, TypeError):  # a tensor of its names with fewer dimensions
             continue
         if variant is not None:
             return Checkpoint(

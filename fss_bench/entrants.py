@@ -8,8 +8,10 @@ from torch import nn
 
 from fss_bench.checkpoint import (
     Checkpoint,
+    UnknownLayoutError,
+    build_for,
     check_use,
-    create_from_checkpoint,
+    load_checkpoint,
     read_checkpoint,
     short_name,
 )
@@ -35,7 +37,7 @@ class Entrants:
         options: of the method.
 
     Raises:
-        FssBenchError: weights and a checkpoint, or names that do not exist.
+        FssBenchError: weights and a checkpoint.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Entrants:
         self._backbone, self._backbone_options = backbone, dict(backbone_options)
         self._weights, self._pattern = weights or "imagenet", checkpoint
         self._made: dict[str | None, nn.Module] = {}
+        self._by_order: list[str] = []
 
     def check(self, settings: Sequence[Setting]) -> Iterator[str]:
         """Make what the settings need, refuse what does not go together, and yield what to know.
@@ -72,6 +75,11 @@ class Entrants:
             return
         found = self.method_for(folds[0]).checkpoint
         assert isinstance(found, Checkpoint)
+        for file in self._by_order:
+            yield (
+                f"the tensors of {file} were matched by position, since its names are not the "
+                "published ones"
+            )
         if len(folds) > 1 and PLACE not in self._pattern:
             yield (
                 f"one checkpoint for folds {', '.join(map(str, folds))}: what was trained for one "
@@ -96,19 +104,35 @@ class Entrants:
         if file is None:
             backbone = self._create_backbone(self._backbone or DEFAULT_BACKBONE, self._weights)
             return create_method(self._method, backbone, **self._options)
-        checkpoint = read_checkpoint(file)
+        method, source = self._empty(file)
+        report = load_checkpoint(method, source)
+        if report.by_order:
+            self._by_order.append(file)
+        series = short_name(str(self._pattern)) if PLACE in str(self._pattern) else None
+        method.checkpoint = replace(report.checkpoint, series=series, state={})  # type: ignore[assignment]
+        return method
+
+    def _empty(self, file: str) -> tuple[nn.Module, str | Checkpoint]:
+        """The method that a file is for, not loaded yet, and what to load into it.
+
+        A file of no known layout may hold the method's own names, or go by position: the load
+        tells. What it is for only the user knows then.
+        """
+        try:
+            checkpoint = read_checkpoint(file)
+        except UnknownLayoutError:
+            if self._backbone is None:
+                raise
+            backbone = self._create_backbone(self._backbone, "none")
+            return create_method(self._method, backbone, **self._options), file
         if checkpoint.method != self._method:
             raise FssBenchError(
                 f"{file} is a {checkpoint.method} checkpoint, not one of {self._method}: "
                 f"fss-bench evaluate {checkpoint.method} --checkpoint {file}"
             )
         name = self._backbone or checkpoint.variant.backbone
-        series = short_name(str(self._pattern)) if PLACE in str(self._pattern) else None
-        return create_from_checkpoint(
-            replace(checkpoint, series=series),
-            self._create_backbone(name, "none"),
-            **self._options,
-        )
+        backbone = self._create_backbone(name, "none")
+        return build_for(checkpoint, backbone, **self._options), checkpoint
 
     def _create_backbone(self, name: str, weights: str) -> Any:
         return create_backbone(name, weights, **self._backbone_options)

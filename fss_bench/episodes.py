@@ -35,7 +35,8 @@ class Episode:
     Attributes:
         spec: the names behind it.
         support_images: [N, K, 3, H, W] float in [0, 1], RGB.
-        support_masks: [N, K, H, W] uint8: 1 on the way's class, 0 off it, 255 ignore.
+        support_masks: [N, K, H, W] uint8: 1 on the way's class, 0 off it, 255 ignore or
+            unlabelled.
         query_image: [3, H, W] float in [0, 1].
         query_mask: [H', W'] uint8 at the resolution of the IoU: way number, 0 elsewhere, 255
             ignore.

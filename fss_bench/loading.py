@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from fss_bench.annotations import SPARSE, resize_labelled, support_annotation
 from fss_bench.dataset import SegDataset, check_size
 from fss_bench.episodes import Episode, EpisodeSpec
 from fss_bench.errors import FssBenchError
@@ -91,7 +92,7 @@ class EpisodeLoader(TorchDataset[StepData]):
 
     Args:
         dataset: where pixels come from.
-        protocol: resize and ignore rules.
+        protocol: resize, ignore and annotation rules.
         steps: the plan.
         size: side S of the input square.
     """
@@ -119,16 +120,16 @@ class EpisodeLoader(TorchDataset[StepData]):
 
     def _support_masks(self, spec: EpisodeSpec) -> Tensor:
         rows = [
-            [self._support_mask(image, class_id) for image in way]
-            for class_id, way in zip(spec.classes, spec.supports, strict=True)
+            [self._support_mask(spec, way, shot) for shot in range(len(images))]
+            for way, images in enumerate(spec.supports)
         ]
         return torch.stack([torch.stack(row) for row in rows])
 
-    def _support_mask(self, image: str, class_id: int) -> Tensor:
-        mask = resize_nearest(torch.from_numpy(self.dataset.load_mask(image, class_id)), self.size)
-        if self.protocol.support_ignore == "background":
-            mask = torch.where(mask == 255, 0, mask)
-        return mask
+    def _support_mask(self, spec: EpisodeSpec, way: int, shot: int) -> Tensor:
+        mask = support_annotation(self.dataset, self.protocol, spec, way, shot)
+        if self.protocol.annotation in SPARSE:
+            return torch.from_numpy(resize_labelled(mask, (self.size, self.size)))
+        return resize_nearest(torch.from_numpy(mask), self.size)
 
     def query_mask(self, spec: EpisodeSpec) -> Tensor:
         """Way numbers [H, W] at the resolution at which IoU is computed."""

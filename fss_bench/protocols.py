@@ -29,6 +29,11 @@ class EvaluationProtocol:
         query_ignore: pixels labelled 255 in the query are `excluded`, or counted as `background`.
         support_ignore: pixels labelled 255 in supports are `excluded` from both foreground and
             background, or counted as `background`.
+        annotation: what is known of a support: its `mask` (nearly all published code), the bounding
+            `box` of its largest object or a `scribble` on and off the class (both PANet's
+            ablation), or a few `points` on and off it (co-FCN, guided networks). The rest is
+            unlabelled, 255. See `fss_bench.annotations`.
+        annotation_points: points on the class, and as many off it, for `annotation="points"`.
         kshot: how K supports make one prediction: the method's own rule.
         fold_scheme: COCO-20i only: `interleaved` (i+1, i+5, …) or `contiguous` (20i+1 … 20i+20).
         coco_overlap: pixels of several instances: the `later` annotation in the file wins, the
@@ -50,6 +55,8 @@ class EvaluationProtocol:
     iou_at: Literal["original", "input"] = "original"
     query_ignore: Literal["excluded", "background"] = "excluded"
     support_ignore: Literal["excluded", "background"] = "excluded"
+    annotation: Literal["mask", "box", "scribble", "points"] = "mask"
+    annotation_points: int = 5
     kshot: Literal["method"] = "method"
     fold_scheme: Literal["interleaved", "contiguous"] = "interleaved"
     coco_overlap: Literal["later", "smaller", "both"] = "later"
@@ -119,6 +126,9 @@ SUMMARIES = {
     "standard": "ours: balanced classes, distinct supports, IoU at the original size, 255 excluded",
     "hsnet": "HSNet, DCAMA, VAT, Matcher: the published order and lists, IoU at the input square",
 }
+
+
+ANNOTATIONS: tuple[str, ...] = get_args(get_type_hints(EvaluationProtocol)["annotation"])
 
 
 def get_protocol(protocol: str | EvaluationProtocol) -> EvaluationProtocol:

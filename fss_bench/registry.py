@@ -82,6 +82,7 @@ class Registry:
             else:
                 cls = self._classes[name]
                 card = getattr(sys.modules.get(cls.__module__), "CARD", {})
+                card = card if isinstance(card, Mapping) else {}
                 found.append(Entry(name, _summary(cls), "plug-in file", card))
         return found
 
@@ -184,10 +185,22 @@ def _summary(cls: Any) -> str:
 def _builtin_entry(name: str, file: Path) -> Entry:
     tree = ast.parse(file.read_text(encoding="utf-8"))
     summary = ((ast.get_docstring(tree) or "").splitlines() or [""])[0]
-    cards = [
-        ast.literal_eval(node.value)
-        for node in tree.body
-        if isinstance(node, ast.Assign)
-        and [getattr(target, "id", None) for target in node.targets] == ["CARD"]
-    ]
-    return Entry(name, summary, "built-in", cards[0] if cards else {})
+    return Entry(name, summary, "built-in", _card(tree))
+
+
+def _card(tree: ast.Module) -> Mapping[str, Any]:
+    """The `CARD` of a file, where it is a literal; listing must not fail for one that is not."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign):
+            targets, value = node.targets, node.value
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            targets, value = [node.target], node.value
+        else:
+            continue
+        if [getattr(target, "id", None) for target in targets] == ["CARD"]:
+            try:
+                card = ast.literal_eval(value)
+            except ValueError:
+                return {}
+            return card if isinstance(card, Mapping) else {}
+    return {}

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fss_bench.fcn import KERNEL, STRIDE, bilinear_kernel
 
+SOURCE = "https://github.com/shelhamer/revolver"
 PLACES = {1: (0, 2), 2: (5, 7), 3: (10, 12, 14), 4: (17, 19, 21), 5: (24, 26, 28)}
 """Block -> its convolutions in torchvision's VGG-16."""
 

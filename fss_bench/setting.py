@@ -9,7 +9,7 @@ from typing import Any
 from fss_bench.dataset import SegDataset
 from fss_bench.episodes import EpisodeSampler, EpisodeSpec, check_counts, episodes_sha256
 from fss_bench.errors import DatasetError, EpisodeError, FssBenchError
-from fss_bench.protocols import EvaluationProtocol, get_protocol
+from fss_bench.protocols import PROTOCOLS, EvaluationProtocol, get_protocol
 from fss_bench.published_orders import hsnet_episodes, read_hsnet_lists
 
 DATASET_RULES = ("fold_scheme", "coco_overlap", "coco_crowd")
@@ -73,6 +73,7 @@ def create_setting(
     protocol = get_protocol(protocol)
     protocol = protocol.replace_rules(_applicable(dataset.rules, protocol))
     protocol = _changed(protocol, rules or {}, dataset)
+    _check_points(protocol)
     if episodes is not None:
         protocol = protocol.replace_rules({"episodes": episodes})
     if protocol.order == "hsnet":
@@ -145,6 +146,16 @@ def _changed(
                 f"{rule.removeprefix('coco_')}={getattr(changed, rule)} instead"
             )
     return changed
+
+
+def _check_points(protocol: EvaluationProtocol) -> None:
+    """Refuse a rule without effect: equal numbers would be ranked apart."""
+    usual = PROTOCOLS.get(protocol.name, protocol).annotation_points
+    if protocol.annotation != "points" and protocol.annotation_points != usual:
+        raise FssBenchError(
+            f"rule annotation_points={protocol.annotation_points}: the annotation is "
+            f"{protocol.annotation}: add --annotation points, or leave it out"
+        )
 
 
 def listed_episodes(

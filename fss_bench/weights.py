@@ -101,8 +101,8 @@ def unwrap_state(content: Any, what: str) -> dict[str, Tensor]:
     for key in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
-    tensors = isinstance(content, Mapping) and all(isinstance(v, Tensor) for v in content.values())
-    if not content or not tensors:
+    values = list(content.values()) if isinstance(content, Mapping) else []
+    if not values or not all(isinstance(v, Tensor) for v in values):
         raise WeightsError(f"{what} holds no state dict: it must map names to tensors")
     return {str(key).removeprefix("module."): value for key, value in content.items()}
 

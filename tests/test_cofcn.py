@@ -69,7 +69,7 @@ def test_loss_and_gradients_equal_the_published_ones(shared: Path, name: str) ->
     assert isinstance(method, CoFCN)
     loss = method.loss(*golden.episode(), golden.tensors["query_mask"][None])
     close(loss, golden.tensors["loss_eval"], 1e-4)
-    found = gradients(method, loss, layouts()["cofcn"].published)
+    found = gradients(method, loss, layouts()[method.checkpoint.layout].published)
     wanted = golden.facts.get("grad_l2_eval_mode", {})
     check_gradients({k: v for k, v in found.items() if wanted}, wanted, rtol=1e-3, floor=1e-5)
 
@@ -78,7 +78,7 @@ def test_loss_and_gradients_equal_the_published_ones(shared: Path, name: str) ->
 def test_every_tensor_of_a_published_file_is_loaded(shared: Path, variant: str) -> None:
     state = published_state(shared, variant)
     method = create_from_checkpoint(read_checkpoint(state))
-    names = {layouts()["cofcn"].rename(n) for n in state if n not in FIXED}
+    names = {layouts()[method.checkpoint.layout].rename(n) for n in state if n not in FIXED}
     assert names == set(method.state_dict())
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from fss_bench import leaderboard
 from fss_bench.leaderboard import Row, build_rows
 from fss_bench.metrics import compute_metrics
 from fss_bench.protocols import PROTOCOLS
@@ -370,3 +371,109 @@ def test_an_incomplete_row_prints_its_folds_alone(folds: Callable[..., list[Run]
 def test_csv_quotes_what_needs_it(folds: Callable[..., list[Run]]) -> None:
     (row,) = cells(build_rows(folds(0.1, 0.2, backbone='a,"b"\nc')))
     assert row["backbone"] == 'a,"b"\nc'
+
+
+@pytest.fixture
+def of_files(make_run: MakeRun) -> Callable[..., list[Run]]:
+    """Runs of four folds, a file each, as `evaluate --checkpoint` records them."""
+    from fss_bench.checkpoint import Checkpoint
+    from fss_bench.layout import Variant
+
+    def make(name: str, pattern: str | None = None, iou: float = 0.5, **changes: Any) -> list[Run]:
+        runs = []
+        for fold in range(4):
+            file = name.replace("*", str(fold))
+            read = Checkpoint(file, f"{file}", "panet", "panet", Variant("r"), "s", series=pattern)
+            runs.append(
+                make_run(
+                    iou,
+                    fold=fold,
+                    run_id=f"{file} {fold}",
+                    dataset={"folds": 4},
+                    weights={"source": "fine-tuned", "sha256": f"backbone of {file}"},
+                    checkpoint=read.record(fold),
+                    **changes,
+                )
+            )
+        return runs
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "series"),
+    [
+        ("run/fold*.pth", "run/fold{fold}.pth", "run/fold{fold}.pth"),
+        ("run/best_*.pth", "run/best_{fold}.pth", "run/best_{fold}.pth"),
+        ("run/fold*.pth", None, "run/fold{fold}.pth"),
+        ("split*/best.pth", None, "split{fold}/best.pth"),
+        ("Split-*/fold_*.pth", None, "Split-{fold}/fold_{fold}.pth"),
+        ("run/all.pth", None, "run/all.pth"),
+    ],
+)
+def test_a_file_a_fold_makes_one_row(
+    of_files: Callable[..., list[Run]], name: str, pattern: str | None, series: str
+) -> None:
+    (row,) = cells(build_rows(of_files(name, pattern)))
+    assert row["weights"] == f"fine-tuned ({series})"
+    assert (row["rank"], row["miou"]) == ("1", "50.00")
+    assert len(row["runs"].split(" ")) == 8
+
+
+@pytest.mark.parametrize("name", ["run/best_*.pth", "run/epoch*_0.6.pth"])
+def test_files_without_a_common_name_make_no_row_together(
+    of_files: Callable[..., list[Run]], name: str
+) -> None:
+    rows = build_rows(of_files(name))
+    assert [row.complete for row in rows] == [False] * 4
+
+
+def test_two_series_are_two_rows(of_files: Callable[..., list[Run]]) -> None:
+    runs = [*of_files("a/fold*.pth", iou=0.4), *of_files("b/fold*.pth", iou=0.6)]
+    rows = cells(build_rows(runs))
+    assert [(row["rank"], row["weights"]) for row in rows] == [
+        ("1", "fine-tuned (b/fold{fold}.pth)"),
+        ("2", "fine-tuned (a/fold{fold}.pth)"),
+    ]
+    mixed = [*of_files("a/fold*.pth")[:2], *of_files("b/fold*.pth")[2:]]
+    assert [row.complete for row in build_rows(mixed)] == [False, False]
+
+
+def test_a_checkpoint_and_weights_are_two_rows(
+    of_files: Callable[..., list[Run]], four_folds: Callable[..., list[Run]]
+) -> None:
+    trained = of_files("a/fold*.pth")
+    plain = four_folds(0.3, weights={"source": "fine-tuned", "sha256": "0"})
+    for run in plain:
+        run.record["dataset"] = trained[0].record["dataset"]
+    rows = cells(build_rows([*trained, *plain]))
+    assert {row["weights"] for row in rows} == {"fine-tuned", "fine-tuned (a/fold{fold}.pth)"}
+    assert [row["rank"] for row in rows] == ["1", "2"]
+    mixed = [*trained[:2], *plain[2:]]
+    assert [row.complete for row in build_rows(mixed)] == [False, False]
+
+
+def test_weights_that_are_called_as_a_series_are_another_row(
+    of_files: Callable[..., list[Run]],
+) -> None:
+    trained = of_files("a/fold*.pth")
+    for run in trained[2:]:
+        run.record["checkpoint"], run.record["weights"] = None, "a/fold{fold}.pth"
+    assert len({leaderboard._entrant(run) for run in trained}) == 2
+
+
+@pytest.mark.parametrize("change", [{"method_options": {"scale": 3}}, {"shots": 5}, {"seed": 2}])
+def test_one_series_with_other_options_is_another_row(
+    of_files: Callable[..., list[Run]], change: dict[str, Any]
+) -> None:
+    runs = [*of_files("a/fold*.pth"), *of_files("a/fold*.pth", **change)]
+    assert [row.complete for row in build_rows(runs)] == [True, True]
+
+
+def test_a_checkpoint_without_a_series_goes_by_its_path(
+    four_folds: Callable[..., list[Run]],
+) -> None:
+    file = {"path": "a/best.pth", "sha256": "0"}
+    runs = four_folds(0.5, checkpoint=file)
+    (row,) = cells(build_rows(runs))
+    assert row["weights"] == "imagenet (a/best.pth)"

@@ -266,3 +266,60 @@ def test_options_of_an_open_ended_plugin_cannot_replace_what_is_fixed() -> None:
     assert construct(build, "method 'm'", {"backbone": "b"}, {"any": 1}) == ("b", {"any": 1})
     with pytest.raises(UnknownNameError, match="unknown option of method 'm' 'backbone'"):
         construct(build, "method 'm'", {"backbone": "b"}, {"backbone": 1})
+
+
+def test_a_builtins_card_is_read_without_importing_it() -> None:
+    output = run_python(
+        "import sys; from fss_bench.registry import methods\n"
+        "print([e.card['year'] for e in methods.entries() if e.name == 'panet'])\n"
+        "print('fss_bench.methods.panet' in sys.modules, 'torch' in sys.modules)"
+    )
+    assert output.splitlines() == ["[2019]", "False False"]
+
+
+def test_an_entry_without_a_card_has_an_empty_one() -> None:
+    entries = [*registry.datasets.entries(), *registry.backbones.entries()]
+    assert entries
+    assert all(entry.card == {} for entry in entries if entry.origin == "built-in")
+
+
+@pytest.mark.parametrize(
+    ("card", "wanted"),
+    [
+        ("", {}),
+        ("CARD = {'year': 2020}", {"year": 2020}),
+        ("CARD = {'year': 2000 + 20}", {"year": 2020}),
+        ("CARD = [2020]", {}),
+        ("CARD = None", {}),
+    ],
+)
+def test_a_plugin_files_card_is_its_modules(
+    methods: Registry, tmp_path: Path, card: str, wanted: dict[str, int]
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(f"{card}\n{PLUGIN}")
+    load_plugin_file(file)
+    (entry,) = [e for e in methods.entries() if e.name == "nearest"]
+    assert entry.card == wanted
+
+
+@pytest.mark.parametrize(
+    ("content", "card"),
+    [
+        ("CARD = {'year': 2020}", {"year": 2020}),
+        ("CARD: dict[str, int] = {'year': 2020}", {"year": 2020}),
+        ("CARD = {'year': 2000 + 20}", {}),
+        ("CARD = dict(year=2020)", {}),
+        ("CARD = 3", {}),
+        ("CARD: dict[str, int]", {}),
+        ("def f():\n    CARD = {'year': 2020}", {}),
+        ("OTHER = {'year': 2020}", {}),
+    ],
+)
+def test_a_builtin_in_the_making_breaks_no_listing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str, card: dict[str, int]
+) -> None:
+    fresh = Registry("method", "fss_bench.methods")
+    (tmp_path / "mine.py").write_text(f'"""Mine."""\n\n{content}\n')
+    monkeypatch.setattr(fresh, "_builtin_files", lambda: {"mine": tmp_path / "mine.py"})
+    assert fresh.entries() == [Entry("mine", "Mine.", "built-in", card)]

@@ -1,7 +1,7 @@
 """revolver's guided networks, cofeat-late and -lite: https://github.com/shelhamer/revolver."""
 
 from fss_bench.layout import Layout, State, Variant
-from fss_bench.revolver import FIXED, encoder_renames
+from fss_bench.revolver import FIXED, SOURCE, encoder_renames
 
 
 def _detect(state: State) -> Variant | None:
@@ -15,7 +15,7 @@ def _detect(state: State) -> Variant | None:
 
 LAYOUT = Layout(
     method="guided",
-    source="https://github.com/shelhamer/revolver",
+    source=SOURCE,
     protocol="revolver",
     detect=_detect,
     renames=encoder_renames("encoder.", "") | {"head.": ""},

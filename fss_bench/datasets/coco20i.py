@@ -68,7 +68,7 @@ class Coco20i(SegDataset):
 
     name = "coco20i"
     class_names = dict(enumerate(CLASSES, start=1))
-    folds = [list(range(fold, 81, 4)) for fold in range(1, 5)]
+    folds: Sequence[Sequence[int]] = [list(range(fold, 81, 4)) for fold in range(1, 5)]
 
     def __init__(
         self,

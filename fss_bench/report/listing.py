@@ -1,7 +1,8 @@
 """Registered names as lines of text."""
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from fss_bench.registry import Entry
 
@@ -20,13 +21,22 @@ def entry_lines(entries: Sequence[Entry], columns: int | None = None) -> Iterato
 
 def describe(entry: Entry) -> str:
     """What is known of an entry without importing it."""
-    parts = [entry.summary.rstrip(".") if entry.card else entry.summary]
-    if card := entry.card:
-        sizes = ", ".join(f"{name} {count:,}" for name, count in card["backbones"].items())
-        parts += [
-            f'"{card["paper"]}", {card["venue"]} {card["year"]}',
-            f"input {card['input_size']}",
-            f"trainable parameters on {sizes}",
-        ]
-    text = "; ".join(parts)
-    return text if entry.origin == "built-in" else f"{text} [{entry.origin}]"
+    parts = list(_card_parts(entry.card))
+    summary = entry.summary.rstrip(".") if parts else entry.summary
+    text = "; ".join(part for part in (summary, *parts) if part)
+    text = text if entry.origin == "built-in" else f"{text} [{entry.origin}]"
+    return " ".join(text.split())
+
+
+def _card_parts(card: Mapping[str, Any]) -> Iterator[str]:
+    """What a card says; a plug-in's may lack something or hold another thing."""
+    where = " ".join(str(card[key]) for key in ("venue", "year") if card.get(key))
+    paper = f'"{card["paper"]}"' if card.get("paper") else ""
+    if paper or where:
+        yield ", ".join(text for text in (paper, where) if text)
+    if card.get("input_size"):
+        yield f"input {card['input_size']}"
+    backbones = card.get("backbones")
+    if isinstance(backbones, Mapping) and backbones:
+        sizes = (f"{k} {n:,}" if isinstance(n, int) else str(k) for k, n in backbones.items())
+        yield f"trainable parameters on {', '.join(sizes)}"

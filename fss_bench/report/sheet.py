@@ -1,32 +1,46 @@
-"""A picture of episodes: supports with their masks, the query with its ground truth."""
+"""A picture of episodes: supports with their annotations, the query with its ground truth."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
 
+from fss_bench.annotations import SPARSE, resize_labelled, support_annotation
 from fss_bench.dataset import SegDataset
 from fss_bench.episodes import EpisodeSpec
+from fss_bench.protocols import PROTOCOLS, EvaluationProtocol
 
 COLOURS = ((255, 64, 96), (64, 160, 255), (255, 190, 0), (70, 200, 120), (190, 110, 255))
+BACKGROUND = (20, 20, 20)
+UNLABELLED = 0.45
+"""How much white dims what a weak annotation leaves unlabelled."""
 GAP, HEADER = 6, 18
+Classes = Sequence[tuple[NDArray[np.uint8], int]]
+"""Masks with their way numbers from 0."""
 
 
 def episode_sheet(
-    dataset: SegDataset, specs: Sequence[EpisodeSpec], columns: int = 2, tile: int = 160
+    dataset: SegDataset,
+    specs: Sequence[EpisodeSpec],
+    columns: int = 2,
+    tile: int = 160,
+    protocol: EvaluationProtocol = PROTOCOLS["standard"],
 ) -> Image.Image:
     """Draw episodes: each a row of its supports, then the query and the query with its truth.
 
-    Ways have colours, ignored pixels are white.
+    Ways have colours, ignored pixels are white. Scribbles and points have a white rim, those off
+    the class are black, and what they leave unlabelled is dimmed.
 
     Args:
         dataset: where pixels come from.
         specs: episodes of equal ways and shots.
         columns: episodes beside one another.
         tile: side of a picture in the sheet, px.
+        protocol: what is known of supports.
     """
-    strips = [_strip(dataset, spec, tile) for spec in specs]
+    strips = [_strip(dataset, spec, tile, protocol) for spec in specs]
     width, height = strips[0].size
     columns = min(columns, len(strips))
     rows = -(-len(strips) // columns)
@@ -38,14 +52,17 @@ def episode_sheet(
     return sheet
 
 
-def _strip(dataset: SegDataset, spec: EpisodeSpec, tile: int) -> Image.Image:
-    tiles = [
-        _overlay(dataset, image, [(class_id, way)], tile)
-        for way, (class_id, images) in enumerate(zip(spec.classes, spec.supports, strict=True))
-        for image in images
-    ]
-    truth = [(class_id, way) for way, class_id in enumerate(spec.classes)]
-    tiles += [_overlay(dataset, spec.query, [], tile), _overlay(dataset, spec.query, truth, tile)]
+def _strip(
+    dataset: SegDataset, spec: EpisodeSpec, tile: int, protocol: EvaluationProtocol
+) -> Image.Image:
+    tiles = []
+    for way, images in enumerate(spec.supports):
+        for shot, image in enumerate(images):
+            annotation = support_annotation(dataset, protocol, spec, way, shot)
+            tiles.append(_support(dataset.load_image(image), annotation, way, tile, protocol))
+    query = dataset.load_image(spec.query)
+    truth = [(dataset.load_mask(spec.query, c), way) for way, c in enumerate(spec.classes)]
+    tiles += [_overlay(query, [], tile), _overlay(query, truth, tile)]
     strip = Image.new("RGB", (len(tiles) * (tile + GAP) + GAP, tile + HEADER), "white")
     for i, picture in enumerate(tiles):
         strip.paste(picture, (i * (tile + GAP) + (GAP if i >= len(tiles) - 2 else 0), HEADER))
@@ -60,16 +77,45 @@ def _strip(dataset: SegDataset, spec: EpisodeSpec, tile: int) -> Image.Image:
     return strip
 
 
-def _overlay(
-    dataset: SegDataset, image: str, classes: Sequence[tuple[int, int]], tile: int
+def _support(
+    image: NDArray[np.uint8],
+    annotation: NDArray[np.uint8],
+    way: int,
+    tile: int,
+    protocol: EvaluationProtocol,
 ) -> Image.Image:
-    pixels = dataset.load_image(image).astype(np.float32)
-    for class_id, way in classes:
-        mask = dataset.load_mask(image, class_id)
+    if protocol.annotation in SPARSE:
+        return _marks(image, annotation, way, tile)
+    veil = 1.0 if protocol.annotation == "mask" else UNLABELLED
+    return _overlay(image, [(annotation, way)], tile, veil)
+
+
+def _overlay(
+    image: NDArray[np.uint8], classes: Classes, tile: int, veil: float = 1.0
+) -> Image.Image:
+    """An image with regions tinted; `veil` is how much white covers 255."""
+    pixels = image.astype(np.float32)
+    for mask, way in classes:
         colour = np.array(COLOURS[way % len(COLOURS)], dtype=np.float32)
         pixels[mask == 1] = 0.45 * pixels[mask == 1] + 0.55 * colour
         pixels[_edge(mask == 1)] = colour
-        pixels[mask == 255] = 255
+        pixels[mask == 255] += veil * (255 - pixels[mask == 255])
+    return _fit(Image.fromarray(pixels.astype(np.uint8)), tile)
+
+
+def _marks(
+    image: NDArray[np.uint8], annotation: NDArray[np.uint8], way: int, tile: int
+) -> Image.Image:
+    """A dimmed image with a thin annotation, drawn at the size of the sheet so that it shows."""
+    picture = Image.fromarray(image)
+    picture.thumbnail((tile, tile))
+    pixels = np.asarray(picture, dtype=np.float32)
+    pixels = pixels + UNLABELLED * (255 - pixels)
+    small = resize_labelled(annotation, (picture.height, picture.width))
+    for label, colour in ((0, BACKGROUND), (1, COLOURS[way % len(COLOURS)])):
+        mark = ndimage.binary_dilation(small == label, np.ones((3, 3)))
+        pixels[ndimage.binary_dilation(mark)] = 255
+        pixels[mark] = colour
     return _fit(Image.fromarray(pixels.astype(np.uint8)), tile)
 
 
