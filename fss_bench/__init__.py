@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fss_bench.checkpoint import load_checkpoint
+    from fss_bench.checkpoint_loading import load_checkpoint
     from fss_bench.compute import Compute
     from fss_bench.dataset import create_dataset
     from fss_bench.evaluation import evaluate
@@ -30,7 +30,7 @@ _HOMES = {
     "create_method": "method",
     "create_setting": "setting",
     "evaluate": "evaluation",
-    "load_checkpoint": "checkpoint",
+    "load_checkpoint": "checkpoint_loading",
 }
 
 __all__ = [

@@ -310,7 +310,7 @@ def convert(
     plugin: Plugin = [],  # noqa: B006
 ) -> None:
     """Write a method's checkpoint as safetensors that says what it is and where it came from."""
-    from fss_bench.checkpoint import convert_checkpoint, describe, trained_on
+    from fss_bench.conversion import convert_checkpoint, describe, trained_on
 
     _load_plugins(plugin)
     if inspect:

@@ -9,12 +9,11 @@ from torch import nn
 from fss_bench.checkpoint import (
     Checkpoint,
     UnknownLayoutError,
-    build_for,
     check_use,
-    load_checkpoint,
     read_checkpoint,
     short_name,
 )
+from fss_bench.checkpoint_loading import build_for, load_checkpoint
 from fss_bench.errors import FssBenchError
 from fss_bench.method import create_method
 from fss_bench.protocols import PROTOCOLS

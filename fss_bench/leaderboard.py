@@ -190,7 +190,7 @@ def _entrant(run: Run) -> str:
     keys = ("method", "method_options", "backbone", "backbone_options", "precision")
     return fingerprint(
         [record[key] for key in (*keys, "ways", "shots", "seed", "dataset", "protocol")],
-        record["weights"] if checkpoint is None else [_series(checkpoint)],  # a file a fold
+        record["weights"] if checkpoint is None else _series(checkpoint),  # a file a fold
     )
 
 

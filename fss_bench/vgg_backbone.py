@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fss_bench.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, Features, Level
+from fss_bench.errors import WeightsError
 from fss_bench.timm_backbone import build_model, timm_model
 from fss_bench.weights import load_weights
 
@@ -57,6 +58,11 @@ class VggBackbone(Backbone):
         bgr: bool = False,
         default_level: str = "c5",
     ) -> None:
+        if bgr and weights == "imagenet":
+            raise WeightsError(
+                f"backbone {name} takes pixels as Caffe's VGG-16 does, which torchvision's "
+                "weights do not fit: pass vgg16-00b39a1b.pth with --weights FILE, or none"
+            )
         model = build_model(partial(timm_model, architecture), name, seed)
         whole = set(model.state_dict())
         model.prune_intermediate_layers(5, prune_norm=True, prune_head=True)

@@ -6,7 +6,8 @@ from typing import Any
 from torch import nn
 
 from fss_bench import create_backbone, create_dataset, create_method
-from fss_bench.checkpoint import Checkpoint, TrainedOn, save_checkpoint
+from fss_bench.checkpoint import Checkpoint, TrainedOn
+from fss_bench.conversion import save_checkpoint
 from fss_bench.layout import Variant
 
 SMALL = "tf_efficientnet_lite0"

@@ -101,6 +101,13 @@ class Golden:
         found = [k for k in self.tensors if k.startswith(prefix) and k[len(prefix) :].isdigit()]
         return sorted(found, key=lambda k: int(k[len(prefix) :]))
 
+    def supports(self) -> list[tuple[Tensor, Tensor]]:
+        """1-way supports, each of its own size: image [1, 3, H, W], mask [1, H, W]."""
+        images, masks = self.numbered("support_img_u8_"), self.numbered("support_mask_")
+        return [
+            (self.image(i)[None], self.tensors[m][None]) for i, m in zip(images, masks, strict=True)
+        ]
+
     def episode(self, mask: str = "support_mask_") -> tuple[Tensor, Tensor, Tensor]:
         """1-way support images [1, 1, K, 3, H, W] and masks [1, 1, K, H, W], query [1, 3, H, W]."""
         images = torch.stack([self.image(k) for k in self.numbered("support_img_u8_")])
@@ -119,16 +126,18 @@ def read_golden(path: Path) -> Golden:
     return Golden(path.stem, facts, load_file(path))
 
 
-def close(found: Tensor, wanted: Tensor, atol: float, what: str = "") -> float:
-    """Assert that two tensors agree; the largest difference.
+def close(
+    found: Tensor, wanted: Tensor, atol: float, what: str = "difference", rtol: float = 0.0
+) -> float:
+    """Assert that two tensors agree within `atol` + `rtol` |wanted|; the largest difference.
 
     `pytest --log-cli-level=INFO` shows the differences.
     """
     assert found.shape == wanted.shape, (what, found.shape, wanted.shape)
-    error = float((found.detach().double() - wanted.double()).abs().max())
-    logger.info("%s: %.1e of %.1e allowed", what or "difference", error, atol)
-    assert error <= atol, (what, error, atol)
-    return error
+    error = (found.detach().double() - wanted.double()).abs()
+    logger.info("%s: %.1e of %.1e allowed", what, float(error.max()), atol)
+    assert (error <= atol + rtol * wanted.double().abs()).all(), (what, float(error.max()), atol)
+    return float(error.max())
 
 
 def check_prediction(logits: Tensor, wanted: Tensor, atol: float) -> None:

@@ -21,23 +21,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import fss_bench
-from fss_bench import checkpoint as checkpoints
+from fss_bench import checkpoint as reading
+from fss_bench import checkpoint_loading as loading
 from fss_bench import create_backbone, create_dataset, create_method, load_checkpoint, registry
 from fss_bench.checkpoint import (
     METADATA,
     Checkpoint,
     TrainedOn,
     UnknownLayoutError,
-    build_for,
     check_use,
-    convert_checkpoint,
-    create_from_checkpoint,
-    describe,
     layouts,
     read_checkpoint,
-    save_checkpoint,
-    trained_on,
 )
+from fss_bench.checkpoint_loading import build_for, create_from_checkpoint
+from fss_bench.conversion import convert_checkpoint, describe, save_checkpoint, trained_on
 from fss_bench.errors import FssBenchError, UnknownNameError, WeightsError
 from fss_bench.layout import Layout, State, Variant
 from fss_bench.protocols import PROTOCOLS
@@ -45,6 +42,11 @@ from fss_bench.setting import Setting
 from fss_bench.weights import file_sha256, known_file, tensors_sha256, unwrap_state
 
 SMALL = "tf_efficientnet_lite0"
+
+
+def know_only(monkeypatch: pytest.MonkeyPatch, known: dict[str, Layout]) -> None:
+    for module in (reading, loading):
+        monkeypatch.setattr(module, "layouts", lambda: known)
 
 
 def guided(width: int) -> Variant:
@@ -174,7 +176,7 @@ TINY = Layout(
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> Layout:
-    monkeypatch.setattr(checkpoints, "layouts", lambda: {"tiny": TINY})
+    know_only(monkeypatch, {"tiny": TINY})
     return TINY
 
 
@@ -439,9 +441,9 @@ def test_half_precision_kernels_of_revolver_are_constants_still() -> None:
     for name, shape in (("decoder.weight", (2, 2, 64, 64)), ("anno_enc.weight", (1, 1, 64, 64))):
         layout = layouts()["cofcn"]
         kernel = layout.fixed[name](shape)
-        checkpoints._check_fixed("f", name, kernel.half(), layout)
+        loading._check_fixed("f", name, kernel.half(), layout)
         with pytest.raises(WeightsError, match="has other values"):
-            checkpoints._check_fixed("f", name, (1.01 * kernel).half(), layout)
+            loading._check_fixed("f", name, (1.01 * kernel).half(), layout)
 
 
 @pytest.mark.parametrize(
@@ -615,7 +617,7 @@ def test_a_published_file_of_python_2_is_loaded(python_2_file: Path, sgone: nn.M
 @pytest.fixture
 def ordered(monkeypatch: pytest.MonkeyPatch) -> Layout:
     layout = replace(TINY, ordered=True)
-    monkeypatch.setattr(checkpoints, "layouts", lambda: {"tiny": layout})
+    know_only(monkeypatch, {"tiny": layout})
     return layout
 
 
@@ -847,6 +849,7 @@ def test_ours_with_metadata_that_cannot_be_read_is_refused(
     tensors = {k: v.contiguous() for k, v in source.state_dict().items()}
     save_file(tensors, file, {METADATA: json.dumps(good)})
     load_checkpoint(new(), file)
+    method = new()
     wrong: list[Any] = [
         "no json",
         *(json.dumps({k: v for k, v in good.items() if k != left}) for left in good),
@@ -857,7 +860,7 @@ def test_ours_with_metadata_that_cannot_be_read_is_refused(
     ]
     for text in wrong:
         save_file(tensors, file, {METADATA: text})
-        assert "has metadata that cannot be read" in refused(file), text
+        assert "has metadata that cannot be read" in refused(file, method), text
     save_file(tensors, file, {METADATA: json.dumps({**good, "method": "pannet"})})
     with pytest.raises(UnknownNameError, match="did you mean 'panet'"):
         create_from_checkpoint(read_checkpoint(file))

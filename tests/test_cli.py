@@ -13,13 +13,19 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pandas as pd
 import pytest
+import torch
+from checkpoint_files import own_arguments, write_checkpoint
 from PIL import Image
 
+from fss_bench import create_backbone, create_method
+from fss_bench.checkpoint import layouts
 from fss_bench.cli import main
+from fss_bench.weights import file_sha256
 
 SMALL = [
     "--backbone",
@@ -273,3 +279,211 @@ def test_console_script_is_installed() -> None:
     assert script is not None
     done = subprocess.run([script, "--help"], capture_output=True, text=True, check=True)
     assert "evaluate" in done.stdout
+
+
+def records(output: Path) -> list[dict[str, Any]]:
+    """All run.json files of a results folder, by fold."""
+    found = [json.loads(file.read_text()) for file in output.rglob("run.json")]
+    return sorted(found, key=lambda record: record["fold"])
+
+
+def test_a_checkpoint_a_fold_makes_one_row(
+    make_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    own, output = own_arguments(make_folder()), tmp_path / "results"
+    for fold in (0, 1):
+        file = tmp_path / f"ours/fold{fold}.safetensors"
+        write_checkpoint(file, seed=fold, fold=fold, protocol="hsnet", scale=10.0)
+    evaluate = ["evaluate", "panet", *own, "--output", output]
+    done = fss_bench(*evaluate, "--checkpoint", tmp_path / "ours/fold{fold}.safetensors")
+    notes = [line for line in done.stderr.splitlines() if line.startswith("note:")]
+    assert len(notes) == 1
+    assert "the paper of panet evaluates under protocol hsnet: numbers under standard" in notes[0]
+    first, second = records(output)
+    series = f"{tmp_path.name}/ours/fold{{fold}}.safetensors"
+    for fold, record in enumerate((first, second)):
+        checkpoint = record["checkpoint"]
+        file = tmp_path / f"ours/fold{fold}.safetensors"
+        assert checkpoint["path"] == series.replace("{fold}", str(fold))
+        assert checkpoint["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+        assert (checkpoint["series"], checkpoint["layout"]) == (series, "fss_bench")
+        assert checkpoint["origin"]["path"] == f"official{fold}.pth"
+        assert checkpoint["trained_on"]["fold"] == fold
+        assert record["method_options"] == {"scale": 10.0, "input_size": 64}
+        assert record["backbone"] == "tf_efficientnet_lite0"
+        assert record["weights"]["source"] == "tuned"
+    assert first["weights"]["sha256"] != second["weights"]["sha256"]
+    (row,) = pd.read_csv(output / "leaderboard.csv").to_dict("records")
+    assert row["weights"] == f"tuned ({series})"
+    assert row["runs"] == f"{first['run_id']} {second['run_id']}"
+    assert row["rank"] == 1
+    # the same files one by one are the same row, and nothing is done twice
+    for fold in (0, 1):
+        file = tmp_path / f"ours/fold{fold}.safetensors"
+        fss_bench(*evaluate, "--fold", fold, "--checkpoint", file, "--option", "scale=10.0")
+    assert {r["run_id"] for r in records(output)} == {first["run_id"], second["run_id"]}
+    assert len(pd.read_csv(output / "leaderboard.csv")) == 1
+
+
+def test_another_checkpoint_is_another_run(
+    make_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    own = [*own_arguments(make_folder()), "--output", tmp_path / "results", "--fold", 0]
+    for name, seed in (("a", 1), ("b", 2), ("c", 2)):
+        file = tmp_path / f"{name}.safetensors"
+        write_checkpoint(file, seed)
+        fss_bench("evaluate", "panet", *own, "--checkpoint", file)
+    small = ["--backbone", "tf_efficientnet_lite0", "--weights", "none"]
+    fss_bench("evaluate", "panet", *own, *small)
+    found = records(tmp_path / "results")
+    assert len({record["run_id"] for record in found}) == 4
+    assert [record["checkpoint"] for record in found].count(None) == 1
+    rows = pd.read_csv(tmp_path / "results" / "leaderboard.csv")
+    names = {f"tuned ({tmp_path.parts[-2]}/{tmp_path.name}/{x}.safetensors)" for x in "abc"}
+    assert set(rows["weights"]) == {"none", *names}
+
+
+def test_quiet_suppresses_notes_and_options_go_before_the_checkpoints(
+    make_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    own = [*own_arguments(make_folder()), "--output", tmp_path / "results"]
+    file = tmp_path / "panet.safetensors"
+    write_checkpoint(file, protocol="bam", scale=10.0)
+    given = ["--checkpoint", file, "--option", "scale=3", "--backbone-option", "output_stride=16"]
+    done = fss_bench("evaluate", "panet", *own, *given, "--quiet")
+    assert done.stderr == ""
+    for record in records(tmp_path / "results"):
+        assert record["method_options"] == {"scale": 3, "input_size": 64}
+        assert record["backbone_options"] == {"output_stride": 16}
+    (row,) = pd.read_csv(tmp_path / "results" / "leaderboard.csv").to_dict("records")
+    assert row["backbone"] == "tf_efficientnet_lite0(output_stride=16)"
+    again = fss_bench("evaluate", "panet", *own, *given, "--no-resume").stderr
+    assert "note: one checkpoint for folds 0, 1: " in again
+    assert "under protocol bam (not replayed here yet): " in again
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["panet", "--checkpoint", "DIR/fold{fold}.safetensors"], "fold1.safetensors: no such fi"),
+        (["panet", "--checkpoint", "DIR"], "is a folder, give a file in it"),
+        (["sgone", "--checkpoint", "DIR/fold0.safetensors"], "fss-bench evaluate panet --checkp"),
+        (
+            ["panet", "--checkpoint", "DIR/fold0.safetensors", "--weights", "imagenet"],
+            "--weights imagenet and --checkpoint DIR/fold0.safetensors: a checkpoint holds",
+        ),
+        (
+            ["panet", "--checkpoint", "DIR/fold0.safetensors", "--fold", "1"],
+            "was trained on folder fold 0, whose base classes include class3, class4",
+        ),
+        (
+            ["panet", "--checkpoint", "DIR/fold0.safetensors", "--fold", "0", "--shots", "1,2"],
+            "is a 1-shot panet checkpoint: it cannot be evaluated with --shots 2; use the file",
+        ),
+        (
+            ["panet", "--checkpoint", "DIR/fold0.safetensors", "--backbone", "resnet18"],
+            "does not fit panet on resnet18",
+        ),
+        (
+            ["panet", "--checkpoint", "DIR/fold0.safetensors", "--option", "scael=3"],
+            "did you mean 'scale'",
+        ),
+        (["panet", "--checkpoint", "DIR/random.pth"], "random.pth is of no known layout"),
+        (["panet", "--checkpoint", "DIR/page.pth"], "page.pth is a web page, not a checkpoint"),
+        (["panet", *SMALL[:4], "--backbone-option", "output_strid=8"], "did you mean 'output_str"),
+        (["panet", *SMALL[:4], "--backbone-option", "output_stride"], "must look like key=value"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else " ".join(map(str, value[-2:])),
+)
+def test_a_checkpoint_that_cannot_be_evaluated_is_one_line(
+    make_folder: Callable[..., Path], tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    write_checkpoint(tmp_path / "fold0.safetensors", fold=0, shots=(1,))
+    torch.save({"a": torch.zeros(2)}, tmp_path / "random.pth")
+    (tmp_path / "page.pth").write_text("<html>")
+    given = [a.replace("DIR", str(tmp_path)) for a in arguments]
+    own = own_arguments(make_folder())
+    text = complaint("evaluate", *given, *own, "--output", tmp_path / "results")
+    assert message.replace("DIR", str(tmp_path)) in text
+    assert not list((tmp_path / "results").rglob("*.json*"))  # found before any work
+
+
+def test_convert_writes_and_inspects(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    method = write_checkpoint(first, protocol="hsnet", scale=10.0)
+    count = len(method.state_dict())
+    done = fss_bench("convert", first, second, "--dataset", "coco20i", "--fold", 2)
+    assert done.stdout.splitlines() == [
+        f"{tmp_path.parts[-2]}/{tmp_path.name}/first.safetensors: panet on tf_efficientnet_lite0, "
+        "layout fss_bench, protocol hsnet",
+        f"loaded {count} tensors",
+        str(second),
+    ]
+    assert done.stderr == ""
+    lines = fss_bench("convert", second, "--inspect").stdout.splitlines()
+    assert lines[0] == f"second.safetensors: sha256 {file_sha256(second)}"
+    assert "method panet on tf_efficientnet_lite0, options scale=10.0, shots any" in lines[1]
+    assert lines[-2:] == [
+        f"converted from official7.pth (sha256 {7:064d})",
+        "trained on coco20i fold 2",
+    ]
+    assert fss_bench("convert", "--inspect", first).stdout.count("trained on") == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["DIR/ours.safetensors"], "convert needs a file to write: fss-bench convert IN OUT.safe"),
+        (["DIR/ours.safetensors", "DIR/x.pth"], "x.pth: write to another file, whose name ends"),
+        (["DIR/ours.safetensors", "DIR/ours.safetensors"], "write to another file"),
+        (["DIR/ours.safetensors", "DIR/no/x.safetensors"], "no: no such folder to write into"),
+        (["DIR/absent.pth", "DIR/x.safetensors"], "checkpoint DIR/absent.pth: no such file"),
+        (["DIR/absent.pth", "--inspect"], "checkpoint DIR/absent.pth: no such file"),
+        (["DIR", "--inspect"], "checkpoint DIR: is a folder, give a file in it"),
+        (["DIR/random.pth", "--inspect"], "random.pth is of no known layout"),
+        (["DIR/random.pth", "DIR/x.safetensors"], "weights of a backbone go to --weights"),
+        (["DIR/page.pth", "DIR/x.safetensors"], "page.pth is a web page, not a checkpoint"),
+        (
+            ["DIR/ours.safetensors", "DIR/x.safetensors", "--fold", "0"],
+            "--dataset and --fold go together: give both or neither",
+        ),
+        (
+            ["DIR/ours.safetensors", "DIR/x.safetensors", "--dataset", "pascal51", "--fold", "0"],
+            "did you mean 'pascal5i'",
+        ),
+        (
+            ["DIR/ours.safetensors", "DIR/x.safetensors", "--dataset", "coco20i", "--fold", "4"],
+            "--fold 4: coco20i has folds 0 to 3",
+        ),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else " ".join(map(str, value[-2:])),
+)
+def test_what_cannot_be_converted_is_one_line(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    write_checkpoint(tmp_path / "ours.safetensors")
+    torch.save({"a": torch.zeros(2)}, tmp_path / "random.pth")
+    (tmp_path / "page.pth").write_text("<html>")
+    text = complaint("convert", *(a.replace("DIR", str(tmp_path)) for a in arguments))
+    assert message.replace("DIR", str(tmp_path)) in text
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_a_converted_official_file_gives_the_official_files_numbers(
+    make_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    method = create_method("panet", create_backbone("vgg16_panet", weights="none", seed=3))
+    layout = layouts()["panet"]
+    state = {f"module.{layout.published(k)}": v for k, v in method.state_dict().items()}
+    torch.save(state, tmp_path / "official.pth")
+    fss_bench("convert", tmp_path / "official.pth", tmp_path / "ours.safetensors")
+    own = [*own_arguments(make_folder()), "--fold", 0, "--output", tmp_path / "results"]
+    for name in ("official.pth", "ours.safetensors"):
+        fss_bench("evaluate", "panet", *own, "--checkpoint", tmp_path / name)
+    first, second = records(tmp_path / "results")
+    assert first["metrics"] == second["metrics"]
+    assert first["weights"] == second["weights"]
+    assert {first["backbone"], second["backbone"]} == {"vgg16_panet"}
+    assert {first["checkpoint"]["layout"], second["checkpoint"]["layout"]} == {"panet", "fss_bench"}
+    for folder in tmp_path.rglob("run.json"):
+        assert pd.read_parquet(folder.parent / "episodes.parquet")["inter_fg"].sum() > 0

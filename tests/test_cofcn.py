@@ -19,7 +19,8 @@ from torch import Tensor
 
 from fss_bench import create_backbone, create_method
 from fss_bench.backbone import Backbone
-from fss_bench.checkpoint import create_from_checkpoint, layouts, read_checkpoint
+from fss_bench.checkpoint import layouts, read_checkpoint
+from fss_bench.checkpoint_loading import create_from_checkpoint
 from fss_bench.errors import FssBenchError, UnknownNameError
 from fss_bench.methods.cofcn import CoFCN, widened
 from fss_bench.revolver import FIXED
@@ -51,10 +52,13 @@ def test_equals_the_published_network(shared: Path, name: str) -> None:
     method = create_from_checkpoint(read_checkpoint(state))
     assert isinstance(method, CoFCN)
     assert method.fusion == VARIANTS[golden.facts["variant"]]
-    support, masks, query = golden.episode()
-    wanted = golden.tensors
+    query, wanted = golden.image("query_img_u8")[None], golden.tensors
     with torch.no_grad():
-        scores = method(support, masks, query)
+        scores = method.answer(
+            method.query_features(query),
+            method.joined_vector(golden.supports()),
+            (query.shape[-2], query.shape[-1]),
+        )
     close(scores, wanted["scores"], 1e-5 * float(wanted["scores"].abs().max()), "scores")
     check_prediction(scores, wanted["pred"], 1e-3)
 

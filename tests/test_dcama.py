@@ -11,6 +11,7 @@ from parity import (
     Golden,
     check_gradients,
     check_statistics,
+    close,
     golden_files,
     read_golden,
     read_keys,
@@ -22,7 +23,7 @@ from torch import Tensor
 from fss_bench import create_backbone, create_method
 from fss_bench.attention import sinusoids
 from fss_bench.backbone import Backbone, Level, WeightsInfo
-from fss_bench.checkpoint import load_checkpoint
+from fss_bench.checkpoint_loading import load_checkpoint
 from fss_bench.checkpoints.dcama import LAYOUT
 from fss_bench.errors import FssBenchError
 from fss_bench.methods.dcama import CARD, DCAMA, MaskAttention
@@ -109,7 +110,7 @@ def run(request: pytest.FixtureRequest, shared: Path) -> Run:
 
 def test_published_logits(run: Run) -> None:
     wanted = run.golden.tensors["logits"]
-    torch.testing.assert_close(run.logits, wanted, atol=1e-4, rtol=0)
+    close(run.logits, wanted, 1e-4, "logits")
     same = run.logits.argmax(dim=1) == run.golden.tensors["pred"]
     margin = (wanted[:, 1] - wanted[:, 0]).abs()
     assert same[margin > 2e-4].all()
@@ -121,9 +122,7 @@ def test_published_attention(run: Run) -> None:
     assert len(names) == len(maps)
     for name, ours in zip(names, maps, strict=True):
         wanted = run.golden.tensors[name].flatten()
-        torch.testing.assert_close(
-            ours, wanted, atol=5e-6, rtol=0, msg=lambda m, n=name: f"{n}: {m}"
-        )
+        close(ours, wanted, 5e-6, name)
 
 
 def test_published_features(run: Run) -> None:
@@ -147,14 +146,14 @@ def test_published_losses(run: Run) -> None:
     assert set(run.terms) == {"query"}
     if "loss_eval" in tensors:
         found = run.terms["query"].detach()
-        torch.testing.assert_close(found, tensors["loss_eval"], atol=2e-6, rtol=0)
+        close(found, tensors["loss_eval"], 2e-6, "loss")
     if "loss_train_manual_seed0" in tensors:
         run.method.train()
         torch.manual_seed(0)
         with torch.no_grad():
             found = run.method.loss(*run.episode)
         run.method.eval()
-        torch.testing.assert_close(found, tensors["loss_train_manual_seed0"], atol=2e-6, rtol=0)
+        close(found, tensors["loss_train_manual_seed0"], 2e-6, "loss in training, seed 0")
 
 
 def test_published_gradients(run: Run) -> None:

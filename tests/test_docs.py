@@ -12,7 +12,7 @@ import pytest
 from fss_bench.cli import main
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 ELSEWHERE = ("make", "git", "pip", "python", "source", "cd")
 """`make` is what CI runs; benchmarks take long; the others install."""
 QUICK = "--episodes 2 --option input_size=96".split()

@@ -52,8 +52,8 @@ def complaint(entrants: Entrants, settings: list[Setting]) -> str:
 
 
 def test_a_fold_gets_its_own_file(tmp_path: Path, settings: Callable[..., list[Setting]]) -> None:
-    wanted = [write_checkpoint(tmp_path / f"run/fold{f}.safetensors", f, fold=f) for f in (0, 1)]
-    pattern = tmp_path / "run" / "fold{fold}.safetensors"
+    wanted = [write_checkpoint(tmp_path / f"run/net{f}.safetensors", f, fold=f) for f in (0, 1)]
+    pattern = tmp_path / "run" / "net{fold}.safetensors"
     found = make(pattern)
     assert list(found.check(settings(0, 1))) == []
     for fold in (0, 1):
@@ -66,9 +66,9 @@ def test_a_fold_gets_its_own_file(tmp_path: Path, settings: Callable[..., list[S
         assert (
             record["series"]
             == short_name(pattern)
-            == f"{tmp_path.name}/run/fold{{fold}}" + (".safetensors")
+            == f"{tmp_path.name}/run/net{{fold}}" + (".safetensors")
         )
-        assert record["path"].endswith(f"fold{fold}.safetensors")
+        assert record["path"].endswith(f"net{fold}.safetensors")
         assert method.checkpoint.state == {}
 
 
@@ -229,10 +229,11 @@ def test_a_file_of_no_layout_is_taken_for_a_backbone_that_is_given(
     file, wanted = tmp_path / "fold0.pth", new(seed=4)
     names = wanted.state_dict()
     if form == "by position":
-        from fss_bench import checkpoint
+        from fss_bench import checkpoint, checkpoint_loading
 
         panet = checkpoint.layouts()["panet"]
-        monkeypatch.setattr(checkpoint, "layouts", lambda: {"panet": panet})
+        for module in (checkpoint, checkpoint_loading):
+            monkeypatch.setattr(module, "layouts", lambda: {"panet": panet})
         names = {f"t{i}": v for i, v in enumerate(names.values())}
     torch.save(names, file)
     with pytest.raises(WeightsError, match=r"fold0\.pth is of no known layout"):

@@ -18,7 +18,8 @@ from parity import (
 from torch import Tensor
 
 from fss_bench import create_backbone, create_method
-from fss_bench.checkpoint import create_from_checkpoint, layouts, read_checkpoint
+from fss_bench.checkpoint import layouts, read_checkpoint
+from fss_bench.checkpoint_loading import create_from_checkpoint
 from fss_bench.errors import WeightsError
 from fss_bench.fcn import annotation_grid, bilinear_kernel, decode
 from fss_bench.methods.guided import GuidedNetwork
@@ -56,12 +57,12 @@ def test_equals_the_published_network(shared: Path, name: str) -> None:
     assert state_sha256(state) == golden.facts["state_sha256"]
     method = create_from_checkpoint(read_checkpoint(state))
     assert isinstance(method, GuidedNetwork)
-    support, masks, query = golden.episode()
-    wanted = golden.tensors
+    query, wanted = golden.image("query_img_u8")[None], golden.tensors
     with torch.no_grad():
-        features = method.encode(support[0, 0])["fc6"]
-        guide = method.guide(features[None], masks[0])
-        scores = method(support, masks, query)
+        features = [method.encode(image)["fc6"][0] for image, _ in golden.supports()]
+        guide = method.guide([features], [[mask[0] for _, mask in golden.supports()]])
+        size = (query.shape[-2], query.shape[-1])
+        scores = method.answer(method.encode(query), guide, size)
     close(guide.vectors, wanted["guide_z"], 1e-5 * float(wanted["guide_z"].abs().max()), "guide_z")
     close(scores, wanted["scores"], 1e-5 * float(wanted["scores"].abs().max()), "scores")
     check_prediction(scores, wanted["pred"], 1e-3)

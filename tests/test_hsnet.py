@@ -12,6 +12,7 @@ from parity import (
     Golden,
     check_gradients,
     check_statistics,
+    close,
     golden_files,
     read_golden,
     read_keys,
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from fss_bench import create_backbone, create_method
 from fss_bench.backbone import Backbone, Level, WeightsInfo
-from fss_bench.checkpoint import load_checkpoint
+from fss_bench.checkpoint_loading import load_checkpoint
 from fss_bench.checkpoints.hsnet import LAYOUT
 from fss_bench.errors import FssBenchError
 from fss_bench.methods.hsnet import CARD, HSNet, vote_logits
@@ -99,7 +100,7 @@ def test_published_logits(run: Run) -> None:
         wanted = run.golden.tensors[name]
         # shots stored as fp16 are rounded by up to 2^-11 of their magnitude
         atol, rtol = (2e-5, 0.0) if wanted.dtype == torch.float32 else (2e-5, 2**-11)
-        torch.testing.assert_close(ours[None], wanted.float(), atol=atol, rtol=rtol)
+        close(ours[None], wanted, atol, name, rtol)
 
 
 def test_published_prediction(run: Run) -> None:
@@ -133,7 +134,7 @@ def test_published_encoders(run: Run) -> None:
         raise failures[0]
     if "encoded_before_decoder_shot0" in run.golden.tensors:
         wanted = run.golden.tensors["encoded_before_decoder_shot0"]
-        torch.testing.assert_close(run.passed["decoder1"][0][0], wanted, atol=2e-5, rtol=0)
+        close(run.passed["decoder1"][0][0], wanted, 2e-5, "encoded")
 
 
 def test_published_loss_and_gradients(run: Run) -> None:
@@ -141,7 +142,7 @@ def test_published_loss_and_gradients(run: Run) -> None:
         pytest.skip("several shots have a vote, not a loss")
     target = run.golden.tensors["query_mask"][None]
     loss = F.cross_entropy(run.logits, target.long())
-    torch.testing.assert_close(loss, run.golden.tensors["loss_eval"], atol=2e-6, rtol=0)
+    close(loss, run.golden.tensors["loss_eval"], 2e-6, "loss")
     if run.wanted_gradients is not None:
         loss.backward()
         found = {

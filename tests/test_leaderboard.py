@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from fss_bench import leaderboard
 from fss_bench.leaderboard import Row, build_rows
 from fss_bench.metrics import compute_metrics
 from fss_bench.protocols import PROTOCOLS
@@ -451,15 +450,6 @@ def test_a_checkpoint_and_weights_are_two_rows(
     assert [row["rank"] for row in rows] == ["1", "2"]
     mixed = [*trained[:2], *plain[2:]]
     assert [row.complete for row in build_rows(mixed)] == [False, False]
-
-
-def test_weights_that_are_called_as_a_series_are_another_row(
-    of_files: Callable[..., list[Run]],
-) -> None:
-    trained = of_files("a/fold*.pth")
-    for run in trained[2:]:
-        run.record["checkpoint"], run.record["weights"] = None, "a/fold{fold}.pth"
-    assert len({leaderboard._entrant(run) for run in trained}) == 2
 
 
 @pytest.mark.parametrize("change", [{"method_options": {"scale": 3}}, {"shots": 5}, {"seed": 2}])

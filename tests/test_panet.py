@@ -20,7 +20,8 @@ from parity import (
 from torch import Tensor
 
 from fss_bench import create_backbone, create_method
-from fss_bench.checkpoint import layouts, load_checkpoint
+from fss_bench.checkpoint import layouts
+from fss_bench.checkpoint_loading import load_checkpoint
 from fss_bench.methods.panet import PANet
 from fss_bench.ops import masked_average_pool, resize_logits
 

@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 from conftest import SHARED
 from parity import (
-    Golden,
     check_gradients,
     check_statistics,
     close,
@@ -16,10 +15,10 @@ from parity import (
     recipe_state,
     state_sha256,
 )
-from torch import Tensor
 
 from fss_bench import create_backbone, create_method
-from fss_bench.checkpoint import create_from_checkpoint, layouts, read_checkpoint
+from fss_bench.checkpoint import layouts, read_checkpoint
+from fss_bench.checkpoint_loading import create_from_checkpoint
 from fss_bench.errors import UnknownNameError
 from fss_bench.methods.sgone import SGOne, union
 from fss_bench.ops import resize_logits
@@ -32,14 +31,6 @@ def published(shared: Path) -> SGOne:
     method = create_from_checkpoint(read_checkpoint(state))
     assert isinstance(method, SGOne)
     return method
-
-
-def shots(golden: Golden) -> list[tuple[Tensor, Tensor]]:
-    """Images [1, 3, H, W] and masks [1, H, W], each of its own size."""
-    images, masks = golden.numbered("support_img_u8_"), golden.numbered("support_mask_")
-    return [
-        (golden.image(i)[None], golden.tensors[m][None]) for i, m in zip(images, masks, strict=True)
-    ]
 
 
 @pytest.fixture
@@ -58,7 +49,7 @@ def test_equals_the_published_network(shared: Path, name: str) -> None:
     with torch.no_grad():
         query = method.encode(golden.image("query_img_u8")[None])
         vectors = torch.cat(
-            [method.vectors(method.encode(i)["guidance"], m) for i, m in shots(golden)]
+            [method.vectors(method.encode(i)["guidance"], m) for i, m in golden.supports()]
         )
         vector = vectors.mean(dim=0, keepdim=True)
         output = method.answer(query, vector)
@@ -87,7 +78,7 @@ def test_equals_the_published_network(shared: Path, name: str) -> None:
 def test_loss_and_gradients_equal_the_published_ones(shared: Path, name: str) -> None:
     golden = read_golden(shared / f"golden/{name}.safetensors")
     method = published(shared)
-    image, mask = shots(golden)[0]
+    image, mask = golden.supports()[0]
     terms = method.loss_terms(
         image[None, None],
         mask[None, None],

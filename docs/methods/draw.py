@@ -102,8 +102,12 @@ PICTURES = {
         "compared with them by cosine",
         {
             **lanes("417×417"),
-            "backbone": Box(507, 1, 465, "backbone", "VGG-16, stride 8, trained\n(vgg16_panet, c5)"),
-            "pool": Box(252, 2.1, 465, "fixed", "masked average pooling\nforeground and background"),
+            "backbone": Box(
+                507, 1, 465, "backbone", "VGG-16, stride 8, trained\n(vgg16_panet, c5)"
+            ),
+            "pool": Box(
+                252, 2.1, 465, "fixed", "masked average pooling\nforeground and background"
+            ),
             "mean": Box(252, 3.1, 465, "fixed", "mean over shots\n(background: over ways too)"),
             "cosine": Box(380, 4.1, 720, "fixed", "20 · cosine of every cell with every prototype"),
             "logits": Box(380, 5, 400, "output", "logits, resized to 2×417×417"),
@@ -217,8 +221,7 @@ PICTURES = {
                 1,
                 465,
                 "backbone",
-                "ResNet-50, frozen; maps of its blocks:\n"
-                "4×512×50×50, 6×1024×25×25, 3×2048×13×13",
+                "ResNet-50, frozen; maps of its blocks:\n4×512×50×50, 6×1024×25×25, 3×2048×13×13",
             ),
             "masked": Box(252, 2.1, 465, "fixed", "multiply by the resized mask"),
             "pairs": Box(380, 3.1, 720, "fixed", "cosine of all pairs of cells, negative ones 0"),
@@ -258,8 +261,7 @@ PICTURES = {
                 1,
                 465,
                 "backbone",
-                "ResNet-50, frozen; maps of its blocks:\n"
-                "4×512×48×48, 6×1024×24×24, 3×2048×12×12",
+                "ResNet-50, frozen; maps of its blocks:\n4×512×48×48, 6×1024×24×24, 3×2048×12×12",
             ),
             "attention": Box(
                 360,
@@ -313,9 +315,9 @@ PICTURES = {
                 720,
                 "fixed",
                 "maps of query and supports: c3 512, c4 1024, c5 2048 × 60×60, and 13 blocks;\n"
-                "masks at their size",
+                "masks at their sizes",
             ),
-            "query_part": Box(68, 3.15, 98, "learned", "query\n1×1 conv"),
+            "query_part": Box(68, 3.15, 98, "learned", "query:\n1×1 conv,\nReLU"),
             "prototype": Box(172, 3.15, 98, "learned", "prototype:\nconv, mean\nin mask"),
             "similar": Box(276, 3.15, 98, "learned", "13 cosine\nmaps,\n1×1 conv"),
             "prior": Box(380, 3.15, 98, "fixed", "prior:\nbest cosine\nin c5"),
@@ -403,7 +405,9 @@ def draw_arrow(arrow: Arrow, boxes: dict[str, Box]) -> tuple[str, str]:
         points += [(x, end.y), (end.right if x > end.x else end.left, end.y)]
     bottom = next(y for px, y in points[1:] if px == x and y > top)
     path = "M" + "L".join(f"{px:g} {py:g}" for px, py in points)
-    line = f'<path d="{path}" fill="none" stroke="{EDGE}" stroke-width="1.4" marker-end="url(#tip)"/>'
+    line = (
+        f'<path d="{path}" fill="none" stroke="{EDGE}" stroke-width="1.4" marker-end="url(#tip)"/>'
+    )
     if not arrow.label:
         return line, ""
     across = points[-1][1] != end.y - end.height / 2 and end.left > x

@@ -11,7 +11,8 @@ MEAN = (0.48109378172549, 0.45752457890196, 0.40787054090196)
 class FCN32sVGG16(VggBackbone):
     """Trained with the method. c5 is the last pool, 6 cells larger than the 7x7 layer's output.
 
-    See `create_backbone` for the arguments.
+    There are no `imagenet` weights to download: torchvision's take other pixels. See
+    `create_backbone` for the arguments.
     """
 
     def __init__(self, weights: str = "imagenet", seed: int = 0, frozen: bool = False) -> None:

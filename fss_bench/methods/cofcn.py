@@ -11,6 +11,7 @@ option `dilate`.
 """
 
 import copy
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -95,10 +96,32 @@ class CoFCN(OneWayMethod):
         """Logits [1, 2, H, W], or at feature size on a backbone that is not FCN-32s's."""
         size = (masks.shape[-2], masks.shape[-1])
         if self.fusion == "early":
-            cells = self.support_features(support["image"], masks).flatten(2)  # [K, C, h w]
-            return self.answer(self.query_features(query["image"]), cells.mean(dim=(0, 2)), size)
-        vectors = self.pooled(support["fc6"], masks).mean(dim=0)  # background, foreground
-        return self.answer(query["fc6"], torch.cat([vectors[1], vectors[0]]), size)
+            vector = self.joined_vector([(support["image"], masks)])
+            return self.answer(self.query_features(query["image"]), vector, size)
+        return self.answer(query["fc6"], self.late_vector([support["fc6"]], [masks]), size)
+
+    def joined_vector(self, supports: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """What joins the query's features, [C] with early fusion, [2 C] with late.
+
+        Args:
+            supports: images [K, 3, H, W] with masks [K, H, W]; supports of several sizes are
+                several pairs.
+        """
+        if self.fusion == "early":
+            maps = [self.support_features(*pair) for pair in supports]
+            cells = [m.transpose(0, 1).flatten(1) for m in maps]
+            return torch.cat(cells, dim=1).mean(dim=1)  # over all cells of all supports
+        maps = [self.query_features(images) for images, _ in supports]
+        return self.late_vector(maps, [masks for _, masks in supports])
+
+    def late_vector(self, features: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:
+        """Foreground's vector, then background's, [2 C]; each the mean over supports.
+
+        A support without a pixel of one of them counts there as zeros, as published.
+        """
+        pairs = zip(features, masks, strict=True)
+        vectors = torch.cat([self.pooled(f, m) for f, m in pairs]).mean(dim=0)
+        return torch.cat([vectors[1], vectors[0]])
 
     def pooled(self, features: Tensor, masks: Tensor) -> Tensor:
         """Background and foreground vectors [K, 2, C] of features [K, C, h, w]."""

@@ -10,6 +10,7 @@ that nothing is tiled; the guide is a value, not a buffer of the network. Publis
 without any annotation ends the guide, later shots are not used (`official`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -101,18 +102,27 @@ class GuidedNetwork(Method):
         step = (seen / counts.clamp(min=1))[:, None]
         return Guide(guide.vectors + step * (pooled - guide.vectors), counts)
 
-    def guide(self, support: Tensor, masks: Tensor) -> Guide:
-        """The guide of an episode from features [N, K, C, h, w] and masks [N, K, H, W]."""
-        ways, shots = masks.shape[:2]
+    def guide(
+        self,
+        support: Tensor | Sequence[Sequence[Tensor]],
+        masks: Tensor | Sequence[Sequence[Tensor]],
+    ) -> Guide:
+        """The guide of an episode.
+
+        Args:
+            support: features [N, K, C, h, w], or N lists of K, each of its own size.
+            masks: [N, K, H, W], or N lists of K: 1 on the way's class, 0 off it, 255 unlabelled.
+        """
+        ways = len(masks)
         guide = self.empty_guide(ways)
         for way in range(ways):
-            for shot in range(shots):
-                two = two_annotations(masks[way, shot])
+            for features, mask in zip(support[way], masks[way], strict=True):
+                two = two_annotations(mask)
                 if self.official and not two.any():
                     break
                 annotations = two.new_zeros(1 + ways, *two.shape[1:])
                 annotations[0], annotations[1 + way] = two[0], two[1]
-                guide = self.update(guide, support[way, shot], annotations)
+                guide = self.update(guide, features, annotations)
         return guide
 
     def answer(self, query: Features, guide: Guide, size: tuple[int, int]) -> Tensor:

@@ -39,9 +39,7 @@ from fss_bench.similarity import (
 )
 
 CARD = {
-    "paper": (
-        "MSANet: Multi-Similarity and Attention Guidance for Boosting Few-Shot Segmentation"
-    ),
+    "paper": ("MSANet: Multi-Similarity and Attention Guidance for Boosting Few-Shot Segmentation"),
     "year": 2022,
     "venue": "arXiv",
     "backbones": {

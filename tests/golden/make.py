@@ -17,9 +17,7 @@ from reduced import CASES, FOLDER, answer
 def main() -> None:
     """Check parity, then write."""
     tests = sorted({f"tests/test_{case.method}.py" for case in CASES})
-    subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-k", "published", *tests], check=True
-    )
+    subprocess.run([sys.executable, "-m", "pytest", "-q", "-k", "published", *tests], check=True)
     for case in CASES:
         save_file({"logits": answer(case)}, FOLDER / f"{case.name}.safetensors")
         print(case.name, (FOLDER / f"{case.name}.safetensors").stat().st_size)

@@ -1,0 +1,129 @@
+"""Writing checkpoints in our form, and saying what a file is."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from torch import nn
+
+from fss_bench.checkpoint import (
+    METADATA,
+    Checkpoint,
+    TrainedOn,
+    UnknownLayoutError,
+    read_checkpoint,
+)
+from fss_bench.checkpoint_loading import LoadReport, build_for, load_checkpoint
+from fss_bench.errors import FssBenchError, WeightsError, one_line
+from fss_bench.registry import datasets
+from fss_bench.results import write_whole
+from fss_bench.weights import file_sha256, known_file
+
+
+def convert_checkpoint(source: Path, target: Path, known: TrainedOn | None = None) -> LoadReport:
+    """Read a checkpoint, build its method, load it, and write it in our form.
+
+    Args:
+        source: official or ours.
+        target: the `.safetensors` file to write.
+        known: what it was trained on, where the file does not say.
+
+    Raises:
+        WeightsError: see `read_checkpoint` and `load_checkpoint`; or the target cannot be written.
+    """
+    if target.suffix != ".safetensors" or target.resolve() == source.resolve():
+        raise WeightsError(f"{target}: write to another file, whose name ends in .safetensors")
+    if not target.parent.is_dir():
+        raise WeightsError(f"{target.parent}: no such folder to write into")
+    checkpoint = read_checkpoint(source)
+    method = build_for(checkpoint)
+    report = load_checkpoint(method, checkpoint)
+    save_checkpoint(method, target, checkpoint, known)
+    return report
+
+
+def save_checkpoint(
+    method: nn.Module,
+    path: Path,
+    checkpoint: Checkpoint,
+    trained_on: TrainedOn | None = None,
+) -> None:
+    """Write a method's weights as safetensors, with where they came from in the metadata.
+
+    Args:
+        method: loaded from `checkpoint`.
+        path: the file to write; written as a whole or not at all.
+        checkpoint: what the method's weights came from.
+        trained_on: what is known of its training; by default what the checkpoint says.
+
+    Raises:
+        WeightsError: cannot be written.
+    """
+    from safetensors.torch import save
+
+    trained = trained_on or checkpoint.trained_on
+    origin = {"path": checkpoint.name, "sha256": checkpoint.sha256, "layout": checkpoint.layout}
+    content = {
+        "method": checkpoint.method,
+        "variant": asdict(checkpoint.variant),
+        "protocol": checkpoint.protocol,
+        "origin": checkpoint.origin or origin,
+        "trained_on": asdict(trained) if trained else None,
+    }
+    tensors = {k: v.detach().cpu().contiguous() for k, v in method.state_dict().items()}
+    try:
+        write_whole(path, save(tensors, {METADATA: json.dumps(content, sort_keys=True)}))
+    except OSError as error:
+        raise WeightsError(f"cannot write {path} ({one_line(error)})") from error
+
+
+def trained_on(dataset: str, fold: int) -> TrainedOn:
+    """A registered dataset's fold as what a checkpoint was trained on.
+
+    Raises:
+        FssBenchError: the dataset's classes are not known without its files, or no such fold.
+    """
+    cls = datasets.get(dataset)
+    names, folds = getattr(cls, "class_names", None), getattr(cls, "folds", None)
+    if not isinstance(names, Mapping) or not isinstance(folds, Sequence):
+        raise FssBenchError(
+            f"the classes of {dataset} are not known without its files: leave out --dataset and "
+            "--fold"
+        )
+    if not 0 <= fold < len(folds):
+        raise FssBenchError(f"--fold {fold}: {dataset} has folds 0 to {len(folds) - 1}")
+    base = tuple(name for c, name in names.items() if c not in folds[fold])
+    return TrainedOn(dataset, fold, base)
+
+
+def describe(path: Path) -> list[str]:
+    """What a file is, for a reader, one line a fact.
+
+    Raises:
+        WeightsError: cannot be read, or is of no known layout.
+    """
+    if not path.is_file():
+        read_checkpoint(path)  # says what is there instead
+    known = known_file(path)
+    head = [f"{path.name}: sha256 {file_sha256(path)}", *([f"known as {known}"] if known else [])]
+    try:
+        c = read_checkpoint(path)
+    except UnknownLayoutError:
+        if known:
+            return head
+        raise
+    options = ", ".join(f"{k}={v}" for k, v in c.variant.options.items()) or "defaults"
+    shots = "any" if c.variant.shots is None else "/".join(map(str, c.variant.shots))
+    lines = [
+        *head,
+        f"layout {c.layout}: method {c.method} on {c.variant.backbone}, options {options}, "
+        f"shots {shots}",
+        f"backbone weights: {c.variant.weights}; protocol of its paper: {c.protocol}",
+        f"{len(c.state)} tensors, {sum(v.numel() for v in c.state.values()):,} numbers",
+    ]
+    if c.origin:
+        lines.append(f"converted from {c.origin['path']} (sha256 {c.origin['sha256']})")
+    if c.trained_on:
+        lines.append(f"trained on {c.trained_on.dataset} fold {c.trained_on.fold}")
+    return lines
