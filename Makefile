@@ -13,7 +13,7 @@ test: lint
 	$(BIN)/python -m pytest -n auto
 
 slow: $(VENV)/.installed
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n auto
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
