@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fss_bench.errors import FssBenchError, UnknownNameError
+from fss_bench.errors import FssBenchError, UnknownNameError, shorten
 from fss_bench.registry import backbones
 
 Features = dict[str, Tensor]
@@ -120,6 +120,20 @@ class Backbone(nn.Module):
             if level in maps:
                 return maps[level]
         raise UnknownNameError(f"level of backbone {self.name}", level, self.levels)
+
+    def need_levels(self, levels: Sequence[str], method: str) -> None:
+        """Raise FssBenchError unless this backbone has all levels that a method cannot do without.
+
+        Args:
+            levels: the levels.
+            method: the method's name, for the message.
+        """
+        missing = [level for level in levels if level not in self.levels]
+        if missing:
+            raise FssBenchError(
+                f"{method} needs the levels {', '.join(levels)}; backbone {self.name} has "
+                f"{shorten(self.levels, 8)}: choose another --backbone, such as resnet50"
+            )
 
     def check_levels(self, levels: Sequence[str]) -> None:
         """Raise UnknownNameError for a level that this backbone does not have."""

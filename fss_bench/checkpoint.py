@@ -57,6 +57,7 @@ class Checkpoint:
         origin: of one of ours that was converted: name and sha256 of what it was made from.
         trained_on: where the file says it.
         state: its tensors under published names.
+        place: where the file is, absolute; empty for a state dict.
         series: one name for the files of several folds, where it was given.
     """
 
@@ -69,16 +70,17 @@ class Checkpoint:
     origin: Mapping[str, Any] | None = None
     trained_on: TrainedOn | None = None
     state: Mapping[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    place: str = ""
     series: str | None = None
 
     def record(self, fold: int) -> dict[str, Any]:
         """What a run of a fold says of it."""
-        named = re.compile(rf"(fold|split)([-_]?){fold}(?!\d)", re.IGNORECASE)
+        own = re.compile(rf"(fold|split)([-_]?){fold}(?!\d)", re.IGNORECASE)
         return {
             "path": self.name,
             "sha256": self.sha256,
             "layout": self.layout,
-            "series": self.series or named.sub(r"\1\2{fold}", self.name),
+            "series": self.series or own.sub(r"\1\2{fold}", self.place or self.name),
             "origin": self.origin,
             "trained_on": asdict(self.trained_on) if self.trained_on else None,
         }
@@ -97,6 +99,7 @@ class Given:
     sha256: str
     state: Mapping[str, Tensor]
     ours: str | None = None
+    place: str = ""
 
 
 def layouts() -> dict[str, Layout]:
@@ -177,7 +180,7 @@ def read_given(source: str | Path | Mapping[str, Tensor]) -> Given:
         raise WeightsError(f"checkpoint {path}: no such file")
     state = read_state_dict(path)
     ours = read_metadata(path).get(METADATA)
-    return Given(short_name(path), file_sha256(path), state, ours)
+    return Given(short_name(path), file_sha256(path), state, ours, path.absolute().as_posix())
 
 
 def recognise(given: Given) -> Checkpoint:
@@ -208,13 +211,17 @@ def recognise(given: Given) -> Checkpoint:
                 variant,
                 layout.protocol,
                 state=given.state,
+                place=given.place,
             )
     raise UnknownLayoutError(given.name, given.state)
 
 
 def _of_ours(given: Given, content: Mapping[str, Any]) -> Checkpoint:
     variant, trained = content["variant"], content["trained_on"]
-    shots = variant["shots"]
+    shots, origin = variant["shots"], content["origin"]
+    lacks = origin is not None and not {"path", "sha256"} <= set(origin)
+    if lacks or not isinstance(variant["options"], Mapping):
+        raise ValueError("options or origin of another form")
     return Checkpoint(
         given.name,
         given.sha256,
@@ -222,9 +229,10 @@ def _of_ours(given: Given, content: Mapping[str, Any]) -> Checkpoint:
         content["method"],
         Variant(**{**variant, "shots": None if shots is None else tuple(shots)}),
         content["protocol"],
-        content["origin"],
+        origin,
         TrainedOn(**{**trained, "base_classes": tuple(trained["base_classes"])})
         if trained
         else None,
         given.state,
+        given.place,
     )

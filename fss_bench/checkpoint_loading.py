@@ -111,7 +111,13 @@ def load_checkpoint(
         )
     layout = _layout_of(source)
     fitted, dropped = _rename(source, layout)
-    _check_fit(method, source, layout, fitted)
+    try:
+        _check_fit(method, source, layout, fitted)
+    except WeightsError as error:
+        if not layout.ordered:
+            raise
+        given = Given(source.name, source.sha256, source.state, place=source.place)
+        return _load_by_order(method, given, error)
     _check_finite(source.name, {layout.published(k): v for k, v in fitted.items()})
     method.load_state_dict(fitted, strict=False)
     _mark(method, source)
@@ -125,7 +131,16 @@ def _own_state(method: nn.Module, given: Given) -> Checkpoint | None:
     backbone = getattr(method, "backbone", None)
     variant = Variant(getattr(backbone, "name", "own"), getattr(method, "options", {}))
     name = getattr(method, "registered_name", type(method).__name__)
-    return Checkpoint(given.name, given.sha256, OURS, name, variant, "standard", state=given.state)
+    return Checkpoint(
+        given.name,
+        given.sha256,
+        OURS,
+        name,
+        variant,
+        "standard",
+        state=given.state,
+        place=given.place,
+    )
 
 
 def _layout_of(checkpoint: Checkpoint) -> Layout:
@@ -176,10 +191,16 @@ def _check_fit(
         for k, v in fitted.items()
         if k in own and v.shape != own[k].shape
     ]
+    typed = [
+        f"{layout.published(k)} {str(v.dtype).removeprefix('torch.')}"
+        for k, v in fitted.items()
+        if k in own and own[k].is_floating_point() and not v.is_floating_point()
+    ]
     parts = (
         ("missing", [layout.published(k) for k in missing]),
         ("left over", left),
         ("of another shape", wrong),
+        ("of another type", typed),
     )
     complaints = [f"{len(keys)} {what} ({shorten(keys)})" for what, keys in parts if keys]
     if complaints:
@@ -201,18 +222,30 @@ def _check_finite(file: str, tensors: Mapping[str, Tensor]) -> None:
             )
 
 
-def _load_by_order(method: nn.Module, given: Given, unknown: UnknownLayoutError) -> LoadReport:
-    """Match a legacy file with strange names by position, where counts and all shapes agree."""
+def _load_by_order(method: nn.Module, given: Given, unknown: WeightsError) -> LoadReport:
+    """Match a legacy file with strange names by position, where counts and all shapes agree.
+
+    Raises:
+        WeightsError: `unknown`, where they do not, or where the names are a bare backbone's.
+    """
     name = getattr(method, "registered_name", None)
     found = next((n for n, la in layouts().items() if la.method == name and la.ordered), None)
     own = {k: v for k, v in method.state_dict().items() if not k.endswith("num_batches_tracked")}
     kept = {k: v for k, v in given.state.items() if not _is_head_or_constant(v)}
-    if found is None or [v.shape for v in own.values()] != [v.shape for v in kept.values()]:
+    trunk = {k.removeprefix("backbone.model.") for k in own}
+    fits = [v.shape for v in own.values()] == [v.shape for v in kept.values()]
+    if found is None or not fits or trunk.issuperset(kept):
         raise unknown
     _check_finite(given.name, kept)
     backbone = getattr(getattr(method, "backbone", None), "name", "own")
     checkpoint = Checkpoint(
-        given.name, given.sha256, found, str(name), Variant(backbone), layouts()[found].protocol
+        given.name,
+        given.sha256,
+        found,
+        str(name),
+        Variant(backbone),
+        layouts()[found].protocol,
+        place=given.place,
     )
     method.load_state_dict(dict(zip(own, kept.values(), strict=True)), strict=False)
     _mark(method, checkpoint)

@@ -170,7 +170,7 @@ def evaluate(
         if not quiet:
             _note(text)
     runs = []
-    for setting in settings:
+    for setting in sorted(settings, key=lambda s: s.fold) if checkpoint else settings:
         with evaluation_progress(f"fold {setting.fold} {setting.shots}-shot", quiet) as progress:
             module = entrants.method_for(setting.fold)
             evaluation = Evaluation(module, setting, compute, progress)

@@ -37,6 +37,12 @@ def convert_checkpoint(source: Path, target: Path, known: TrainedOn | None = Non
     if not target.parent.is_dir():
         raise WeightsError(f"{target.parent}: no such folder to write into")
     checkpoint = read_checkpoint(source)
+    said = checkpoint.trained_on
+    if known is not None and said is not None and known != said:
+        raise WeightsError(
+            f"{source} says it was trained on {said.dataset} fold {said.fold}, not on "
+            f"{known.dataset} fold {known.fold}: leave out --dataset and --fold"
+        )
     method = build_for(checkpoint)
     report = load_checkpoint(method, checkpoint)
     save_checkpoint(method, target, checkpoint, known)

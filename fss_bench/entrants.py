@@ -1,7 +1,9 @@
 """Which module is evaluated on which fold: one backbone's method, or a checkpoint a fold."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -11,7 +13,6 @@ from fss_bench.checkpoint import (
     UnknownLayoutError,
     check_use,
     read_checkpoint,
-    short_name,
 )
 from fss_bench.checkpoint_loading import build_for, load_checkpoint
 from fss_bench.errors import FssBenchError
@@ -56,8 +57,9 @@ class Entrants:
         self._method, self._options = method, dict(options)
         self._backbone, self._backbone_options = backbone, dict(backbone_options)
         self._weights, self._pattern = weights or "imagenet", checkpoint
-        self._made: dict[str | None, nn.Module] = {}
+        self._held: tuple[str | None, nn.Module] | None = None
         self._by_order: list[str] = []
+        self._shared = False  # one file for several folds
 
     def check(self, settings: Sequence[Setting]) -> Iterator[str]:
         """Make what the settings need, refuse what does not go together, and yield what to know.
@@ -65,39 +67,58 @@ class Entrants:
         Raises:
             FssBenchError: see `create_method`, `load_checkpoint` and `check_use`.
         """
-        for setting in settings:
-            found = getattr(self.method_for(setting.fold), "checkpoint", None)
-            if found is not None:
-                check_use(found, setting)
         folds = sorted({setting.fold for setting in settings})
-        if self._pattern is None or not settings:
-            return
-        found = self.method_for(folds[0]).checkpoint
-        assert isinstance(found, Checkpoint)
-        for file in self._by_order:
-            yield (
-                f"the tensors of {file} were matched by position, since its names are not the "
-                "published ones"
-            )
-        if len(folds) > 1 and PLACE not in self._pattern:
+        if self._pattern is not None and len(folds) > 1 and PLACE not in self._pattern:
+            self._shared = True
             yield (
                 f"one checkpoint for folds {', '.join(map(str, folds))}: what was trained for one "
                 "fold has seen the test classes of the others; give --fold, or a name with {fold}"
             )
-        asked = settings[0].protocol.name
-        if found.protocol not in (asked, "standard"):
-            known = "" if found.protocol in PROTOCOLS else " (not replayed here yet)"
-            yield (
-                f"the paper of {found.method} evaluates under protocol {found.protocol}{known}: "
-                f"numbers under {asked} do not compare with it"
-            )
+        for fold in folds:
+            own = [setting for setting in settings if setting.fold == fold]
+            method = self.method_for(fold)
+            found = getattr(method, "checkpoint", None)
+            if isinstance(found, Checkpoint):
+                for setting in own:
+                    check_use(found, setting)
+                yield from self._notes(found, own[0], first=fold == folds[0])
+            elif fold == folds[0] and _has_head(method):
+                yield (
+                    f"{self._method} is not trained: without --checkpoint its head is random, and "
+                    "so are its numbers"
+                )
 
     def method_for(self, fold: int) -> nn.Module:
-        """The module to evaluate on a fold."""
+        """The module to evaluate on a fold; one at a time is kept."""
         name = self._pattern and self._pattern.replace(PLACE, str(fold))
-        if name not in self._made:
-            self._made[name] = self._make(name)
-        return self._made[name]
+        if self._held is None or self._held[0] != name:
+            self._held = None  # before the next one takes memory
+            self._held = (name, self._make(name))
+        return self._held[1]
+
+    def _notes(self, found: Checkpoint, setting: Setting, first: bool) -> Iterator[str]:
+        fold, dataset, asked = setting.fold, setting.dataset, setting.protocol.name
+        if found.name in self._by_order:
+            yield (
+                f"the tensors of {found.name} were matched by position, since its names are not "
+                "the published ones"
+            )
+        said = re.findall(r"(?:fold|split)[-_]?(\d+)", found.name, re.IGNORECASE)
+        if said and not self._shared and str(fold) not in said:
+            yield f"{found.name} says fold {said[-1]}, and is evaluated on fold {fold}"
+        known = found.variant.options.get("base_classes")
+        if first and known not in (None, len(dataset.base_classes(fold))):
+            yield (
+                f"the base learner of {found.name} knows {known} classes, {dataset.name} has "
+                f"{len(dataset.base_classes(fold))} base classes: it was trained on other data, "
+                "whose base classes may include the test classes"
+            )
+        if first and found.protocol not in (asked, "standard"):
+            replayed = "" if found.protocol in PROTOCOLS else " (not replayed here yet)"
+            yield (
+                f"the paper of {found.method} evaluates under protocol {found.protocol}{replayed}: "
+                f"numbers under {asked} do not compare with it"
+            )
 
     def _make(self, file: str | None) -> nn.Module:
         if file is None:
@@ -106,9 +127,11 @@ class Entrants:
         method, source = self._empty(file)
         report = load_checkpoint(method, source)
         if report.by_order:
-            self._by_order.append(file)
-        series = short_name(str(self._pattern)) if PLACE in str(self._pattern) else None
-        method.checkpoint = replace(report.checkpoint, series=series, state={})  # type: ignore[assignment]
+            self._by_order.append(report.checkpoint.name)
+        series = Path(str(self._pattern)).absolute().as_posix()
+        if PLACE not in series and not self._shared:
+            series = ""  # the file's own name may tell
+        method.checkpoint = replace(report.checkpoint, series=series or None, state={})  # type: ignore[assignment]
         return method
 
     def _empty(self, file: str) -> tuple[nn.Module, str | Checkpoint]:
@@ -135,3 +158,8 @@ class Entrants:
 
     def _create_backbone(self, name: str, weights: str) -> Any:
         return create_backbone(name, weights, **self._backbone_options)
+
+
+def _has_head(method: nn.Module) -> bool:
+    """Whether a method has parameters that are not its backbone's."""
+    return any(not name.startswith("backbone.") for name, _ in method.named_parameters())

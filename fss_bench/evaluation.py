@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fss_bench import cost
-from fss_bench.checkpoint import check_use
+from fss_bench.checkpoint import Checkpoint, check_use
 from fss_bench.compute import Compute
 from fss_bench.dataset import SegDataset
 from fss_bench.encoding import ImageStore
@@ -110,7 +110,7 @@ class Evaluation:
         progress: Progress | None = None,
     ) -> None:
         checkpoint = getattr(method, "checkpoint", None)
-        if checkpoint is not None:
+        if isinstance(checkpoint, Checkpoint):  # a stranger's attribute may have that name
             check_use(checkpoint, setting)
         self.setting, self.compute, self.progress = setting, compute, progress
         self.device = compute.torch_device()

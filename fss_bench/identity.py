@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from fss_bench.backbone import Backbone, WeightsInfo
+from fss_bench.checkpoint import Checkpoint
 from fss_bench.results import fingerprint
 from fss_bench.setting import Setting
 from fss_bench.weights import state_sha256
@@ -35,7 +36,7 @@ def describe_method(method: nn.Module, fold: int) -> dict[str, Any]:
         "backbone": name,
         "backbone_options": dict(options),
         "weights": asdict(weights),
-        "checkpoint": checkpoint.record(fold) if checkpoint is not None else None,
+        "checkpoint": checkpoint.record(fold) if isinstance(checkpoint, Checkpoint) else None,
     }
 
 

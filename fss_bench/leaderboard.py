@@ -98,7 +98,8 @@ class Row:
         backbone = _with_options(record["backbone"], record["backbone_options"])
         weights = record["weights"]["source"]
         if record["checkpoint"] is not None:
-            weights = f"{weights} ({_series(record['checkpoint'])})"
+            series = "/".join(_series(record["checkpoint"]).split("/")[-3:])
+            weights = f"{weights} ({series.lstrip('/')})"
         return method_label(record), backbone, weights
 
     @property

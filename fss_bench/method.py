@@ -104,7 +104,7 @@ def input_size_of(method: nn.Module) -> int:
 
 
 def create_method(name: str, backbone: Backbone, **options: Any) -> nn.Module:
-    """A registered method.
+    """A registered method; what it does not take from the backbone starts random, always the same.
 
     Args:
         name: such as `"panet"`.
@@ -115,6 +115,8 @@ def create_method(name: str, backbone: Backbone, **options: Any) -> nn.Module:
         UnknownNameError: no method of that name, or an option that it does not have.
     """
     cls = methods.get(name)
-    method: nn.Module = construct(cls, f"method {name!r}", {"backbone": backbone}, options)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        method: nn.Module = construct(cls, f"method {name!r}", {"backbone": backbone}, options)
     method.registered_name, method.options = name, options  # type: ignore[assignment]
     return method.eval()

@@ -82,6 +82,11 @@ def resize_corners(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=True)
 
 
+def extent(images: Tensor) -> Tensor:
+    """The size of images [B, C, H, W] as a feature without channels, [B, 0, H, W]."""
+    return images[:, :0]
+
+
 def foreground(masks: Tensor) -> Tensor:
     """Masks with 1, 0 and 255 (any shape) to float: 1 on the class, 0 off it and on ignore."""
     return (masks == 1).float()

@@ -6,17 +6,16 @@ import torch
 from torch import Tensor
 
 from fss_bench.fcn import KERNEL, STRIDE, bilinear_kernel
+from fss_bench.vgg_backbone import CONVOLUTIONS
 
 SOURCE = "https://github.com/shelhamer/revolver"
-PLACES = {1: (0, 2), 2: (5, 7), 3: (10, 12, 14), 4: (17, 19, 21), 5: (24, 26, 28)}
-"""Block -> its convolutions in torchvision's VGG-16."""
 
 
 def encoder_renames(theirs: str, ours: str) -> dict[str, str]:
     """Published prefix -> ours, of one encoder: its VGG-16 and fc6."""
     names = {
         f"{theirs}conv{block}_{i}.": f"{ours}backbone.model.features.{place}."
-        for block, places in PLACES.items()
+        for block, places in CONVOLUTIONS.items()
         for i, place in enumerate(places, start=1)
     }
     return names | {f"{theirs}fc6.": f"{ours}fc6."}

@@ -19,12 +19,8 @@ def block_stages(
     Raises:
         FssBenchError: a level is missing, or its blocks differ in channels.
     """
+    backbone.need_levels(levels, method)
     for level in levels:
-        if level not in backbone.levels:
-            raise FssBenchError(
-                f"{method} needs level {level}, backbone {backbone.name} has "
-                f"{shorten(backbone.levels, 8)}: choose another backbone, such as resnet50"
-            )
         widths = sorted({backbone.size_of(name).channels for name in backbone.blocks[level]})
         if len(widths) > 1:
             raise FssBenchError(

@@ -13,6 +13,9 @@ from fss_bench.errors import WeightsError
 from fss_bench.timm_backbone import build_model, timm_model
 from fss_bench.weights import load_weights
 
+CONVOLUTIONS = {1: (0, 2), 2: (5, 7), 3: (10, 12, 14), 4: (17, 19, 21), 5: (24, 26, 28)}
+"""Block of VGG-16 -> places of its convolutions in torchvision's and timm's list of layers."""
+
 
 @dataclass(frozen=True)
 class Pool:

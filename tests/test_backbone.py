@@ -12,7 +12,30 @@ def side(name: str) -> int:
     return 384 if name.startswith("swin") else 64
 
 
-@pytest.mark.parametrize("name", backbones.names())
+PUBLISHED_SIZES = {
+    "resnet50_deepstem": {"c1": 32, "c2": 16, "c3": 8, "c4": 8, "c5": 8},
+    "resnet101_deepstem": {"c1": 32, "c2": 16, "c3": 8, "c4": 8, "c5": 8},
+    "vgg16_bn_msanet": {"c1": 32, "c2": 16, "c3": 8, "c4": 4, "c5": 4},
+    "vgg16_fcn32s": {"c5": 7},  # 64 and two paddings of 80, in 32s
+    "vgg16_panet": {"c5": 8},
+    "vgg16_sgone": {"c3": 8, "c4": 8, "c5": 8},
+}
+"""Sides of the levels of 64-pixel images, where published networks have other strides."""
+
+
+@pytest.mark.parametrize("name", PUBLISHED_SIZES)
+def test_published_variants_have_their_own_strides(name: str) -> None:
+    backbone = create_backbone(name, weights="none")
+    maps = backbone(torch.rand(2, 3, 64, 64))
+    assert list(maps) == list(backbone.levels)
+    assert {level: features.shape[-1] for level, features in maps.items()} == PUBLISHED_SIZES[name]
+    for level, features in maps.items():
+        assert features.shape[1] == backbone.levels[level].channels
+        assert features.isfinite().all()
+    assert backbone.default_level in backbone.levels
+
+
+@pytest.mark.parametrize("name", sorted(set(backbones.names()) - set(PUBLISHED_SIZES)))
 def test_every_registered_backbone_keeps_the_contract(name: str) -> None:
     backbone = create_backbone(name, weights="none")
     size = side(name)
@@ -108,3 +131,34 @@ def test_fixed_size_is_checked() -> None:
     backbone = create_backbone("vit_tiny_patch16_224", weights="none")
     with pytest.raises(FssBenchError, match="takes 224x224 images, got 64x64"):
         backbone(torch.rand(1, 3, 64, 64))
+
+
+def test_every_block_map_is_what_its_level_says() -> None:
+    for name in ("resnet50", "vgg16", "tf_efficientnet_lite0", "vgg16_bn_msanet"):
+        backbone = create_backbone(name, weights="none")
+        names = [block for blocks in backbone.blocks.values() for block in blocks]
+        maps = backbone(torch.rand(1, 3, 64, 64), names)
+        for block, features in maps.items():
+            assert features.shape[1] == backbone.size_of(block).channels
+            assert features.shape[-1] == 64 // backbone.size_of(block).stride
+
+
+def test_block_maps_are_taken_before_the_last_activation() -> None:
+    for name, block, level in (("resnet18", "c5.1", "c5"), ("vgg16", "c3.2", "c3")):
+        backbone = create_backbone(name, weights="none")
+        for module in backbone.modules():  # residual branches start at zero: they hide the sign
+            if isinstance(module, torch.nn.BatchNorm2d):
+                torch.nn.init.constant_(module.weight, -1.0)
+        maps = backbone(torch.rand(1, 3, 64, 64), [block, level])
+        assert (maps[block] < 0).any()
+        torch.testing.assert_close(maps[block].relu(), maps[level])
+
+
+def test_levels_that_a_method_needs_are_named() -> None:
+    with pytest.raises(FssBenchError, match=r"m needs the levels c2, c5; backbone vgg16_panet has"):
+        create_backbone("vgg16_panet", weights="none").need_levels(["c2", "c5"], "m")
+
+
+def test_weights_for_other_pixels_are_refused() -> None:
+    with pytest.raises(FssBenchError, match=r"vgg16-00b39a1b\.pth with --weights"):
+        create_backbone("vgg16_fcn32s", weights="imagenet")

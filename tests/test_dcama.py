@@ -319,7 +319,10 @@ class Fake(Backbone):
 @pytest.mark.parametrize(
     ("blocks", "message"),
     [
-        ({"c2": [8], "c3": [8], "c4": [8]}, "needs level c5, backbone fake has c2, c3, c4: choose"),
+        (
+            {"c2": [8], "c3": [8], "c4": [8]},
+            "c5; backbone fake has c2, c3, c4: choose",
+        ),
         ({"c2": [8], "c3": [8], "c4": [20], "c5": [8]}, "8 heads, which cannot share 20 channels"),
         ({"c2": [8], "c3": [8, 16], "c4": [8], "c5": [8]}, "c3 in backbone fake have 8, 16 chan"),
     ],

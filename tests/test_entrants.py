@@ -60,14 +60,10 @@ def test_a_fold_gets_its_own_file(tmp_path: Path, settings: Callable[..., list[S
         method = found.method_for(fold)
         assert same(method, wanted[fold])
         assert not same(method, wanted[1 - fold])
-        assert method is found.method_for(fold)  # made once
+        assert method is found.method_for(fold)  # kept while it is asked for
         assert not method.training
         record = method.checkpoint.record(fold)
-        assert (
-            record["series"]
-            == short_name(pattern)
-            == f"{tmp_path.name}/run/net{{fold}}" + (".safetensors")
-        )
+        assert record["series"] == pattern.as_posix()
         assert record["path"].endswith(f"net{fold}.safetensors")
         assert method.checkpoint.state == {}
 
@@ -117,7 +113,7 @@ def test_a_file_for_another_backbone_says_which(
     assert text.endswith(f"it is for --backbone {SMALL}")
 
 
-def test_one_file_for_several_folds_is_noted(
+def test_one_file_for_all_of_them_is_noted(
     tmp_path: Path, settings: Callable[..., list[Setting]]
 ) -> None:
     file = tmp_path / "panet.safetensors"
@@ -247,9 +243,39 @@ def test_a_file_of_no_layout_is_taken_for_a_backbone_that_is_given(
     position = [n for n in notes if "matched by position" in n]
     assert position == (
         [
-            f"the tensors of {file} were matched by position, since its names are not the "
-            "published ones"
+            f"the tensors of {short_name(file)} were matched by position, since its names are not "
+            "the published ones"
         ]
         if form == "by position"
         else []
     )
+
+
+def test_a_fold_in_the_files_name_is_compared(
+    tmp_path: Path, settings: Callable[..., list[Setting]]
+) -> None:
+    write_checkpoint(tmp_path / "split1.safetensors")
+    assert list(make(tmp_path / "split1.safetensors").check(settings(1))) == []
+    (note,) = make(tmp_path / "split1.safetensors").check(settings(0))
+    assert note.endswith("split1.safetensors says fold 1, and is evaluated on fold 0")
+
+
+def test_files_of_one_name_in_two_places_are_two_series(
+    tmp_path: Path, settings: Callable[..., list[Setting]]
+) -> None:
+    series = set()
+    for place in ("a", "b"):
+        for fold in (0, 1):
+            write_checkpoint(tmp_path / place / f"x/y/logs/net{fold}.safetensors", fold=fold)
+        pattern = tmp_path / place / "x/y/logs/net{fold}.safetensors"
+        series.add(make(pattern).method_for(0).checkpoint.record(0)["series"])
+    assert len(series) == 2
+
+
+def test_an_untrained_head_is_noted(settings: Callable[..., list[Setting]]) -> None:
+    def notes(method: str) -> list[str]:
+        return list(Entrants(method, SMALL, {}, "none", None, {}).check(settings(0, 1)))
+
+    assert notes("panet") == []
+    (note,) = notes("guided")
+    assert note.startswith("guided is not trained: without --checkpoint its head is random")

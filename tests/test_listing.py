@@ -85,7 +85,7 @@ def test_every_builtin_method_tells_its_paper_backbones_size_and_parameters() ->
     assert {"panet", "sgone", "cofcn", "guided"} <= {e.name for e in entries}
     for entry in entries:
         card = entry.card
-        assert set(card) == set(CARD), entry.name
+        assert set(card) - {"paper_input"} == set(CARD), entry.name
         assert 2015 < card["year"] < 2100
         assert card["venue"]
         assert card["input_size"] >= 100
@@ -96,7 +96,7 @@ def test_every_builtin_method_tells_its_paper_backbones_size_and_parameters() ->
         for value in (
             card["paper"],
             f"{card['venue']} {card['year']}",
-            f"input {card['input_size']}",
+            str(card["input_size"]),
         ):
             assert value in text
         for name, count in card["backbones"].items():

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from conftest import SHARED
 from parity import (
     check_gradients,
+    check_prediction,
     check_statistics,
     close,
     golden_files,
@@ -60,15 +61,23 @@ def test_equals_the_published_network(shared: Path, name: str) -> None:
         "similarity": method.similarity(query, vector),
         "outB_side": output,
         "prob": resize_logits(output, size).softmax(dim=1)[0],
-        "pred": resize_logits(output, size).argmax(dim=1)[0].to(torch.uint8),
     }
     compared = [key for key in pairs if prefix + key in wanted]
-    assert {"vec_pos", "outB_side"} <= set(compared)
+    assert "outB_side" in compared
     for key in compared:
         close(pairs[key], wanted[prefix + key], 5e-5, key)
+    for key in {"avg_vec", "avg_vector"} & set(wanted):
+        close(vector.flatten(), wanted[key].flatten(), 5e-5, key)
+    if prefix + "pred" in wanted:
+        label = wanted[prefix + "pred"].reshape(1, *size)
+        check_prediction(resize_logits(output, size), label, 5e-5)
+    answers = [method.answer(query, v[None]).detach() for v in vectors]
+    if "max_outB_side_list" in wanted:
+        every = torch.cat(answers)
+        close(every, wanted["max_outB_side_list"].reshape(every.shape), 5e-5, "max_outB_side_list")
     if "max_pred" in wanted:
-        answers = [resize_logits(method.answer(query, v[None]), size) for v in vectors]
-        close(union(answers).argmax(dim=1).to(torch.uint8).squeeze(), wanted["max_pred"], 0)
+        joined = union([resize_logits(answer, size) for answer in answers])
+        check_prediction(joined, wanted["max_pred"].reshape(1, *size), 5e-5)
     if "outB" in golden.facts:
         check_statistics(query["guidance"], golden.facts["outB"], 5e-5, "outB")
 

@@ -10,7 +10,9 @@ def _detect(state: State) -> Variant | None:
         return None
     if state["head.fc7.weight"].shape[1] != 2 * layer.shape[0]:
         return None
-    return Variant("vgg16_fcn32s", {"width": layer.shape[0]}, "fine-tuned")
+    # interactive-late has the same names, but for the guide that guided networks hold
+    made = "fine-tuned" if "z" in state else "fine-tuned, perhaps interactive-late: no guide z"
+    return Variant("vgg16_fcn32s", {"width": layer.shape[0]}, made)
 
 
 LAYOUT = Layout(

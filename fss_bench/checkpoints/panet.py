@@ -1,9 +1,7 @@
 """PANet's snapshots: https://github.com/kaixin96/PANet."""
 
 from fss_bench.layout import Layout, State, Variant
-
-PLACES = {0: (0, 2), 2: (5, 7), 4: (10, 12, 14), 6: (17, 19, 21), 8: (24, 26, 28)}
-"""Their block -> its convolutions in torchvision's VGG-16; theirs count 0, 2, 4 in the block."""
+from fss_bench.vgg_backbone import CONVOLUTIONS
 
 
 def _detect(state: State) -> Variant | None:
@@ -18,8 +16,8 @@ LAYOUT = Layout(
     protocol="panet",
     detect=_detect,
     renames={
-        f"encoder.backbone.features.{block}.{2 * i}.": f"backbone.model.features.{place}."
-        for block, places in PLACES.items()
+        f"encoder.backbone.features.{2 * (block - 1)}.{2 * i}.": f"backbone.model.features.{place}."
+        for block, places in CONVOLUTIONS.items()
         for i, place in enumerate(places)
     },
     ordered=True,

@@ -1,9 +1,7 @@
 """SG-One's snapshots: https://github.com/xiaomengyc/SG-One."""
 
 from fss_bench.layout import Layout, State, Variant
-
-PLACES = {1: (0, 2), 2: (5, 7), 3: (10, 12, 14), 4: (17, 19, 21), 5: (24, 26, 28)}
-"""Block -> its convolutions in torchvision's VGG-16; theirs count 0, 2, 4 in the block."""
+from fss_bench.vgg_backbone import CONVOLUTIONS
 
 
 def _detect(state: State) -> Variant | None:
@@ -19,7 +17,7 @@ LAYOUT = Layout(
     detect=_detect,
     renames={
         f"netB.features_{block}.{2 * i}.": f"backbone.model.features.{place}."
-        for block, places in PLACES.items()
+        for block, places in CONVOLUTIONS.items()
         for i, place in enumerate(places)
     }
     | {

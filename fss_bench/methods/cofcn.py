@@ -22,6 +22,7 @@ from fss_bench.errors import FssBenchError, UnknownNameError
 from fss_bench.fcn import annotation_grid, decode, is_aligned, seven_by_seven, two_annotations
 from fss_bench.method import methods
 from fss_bench.one_way import OneWayMethod
+from fss_bench.ops import extent
 
 CARD = {
     "paper": "Conditional Networks for Few-Shot Semantic Segmentation",
@@ -29,6 +30,7 @@ CARD = {
     "venue": "ICLR workshop",
     "backbones": {"vgg16_fcn32s": 42407938},
     "input_size": 417,
+    "paper_input": "native",
 }
 FUSIONS = ("early", "late")
 
@@ -58,6 +60,7 @@ class CoFCN(OneWayMethod):
         dilate: int = 1,
         input_size: int | None = None,
     ) -> None:
+        backbone.need_levels(("c5",), "cofcn")
         super().__init__(backbone, ("c5",), input_size)
         if fusion not in FUSIONS:
             raise UnknownNameError("fusion", fusion, FUSIONS)
@@ -77,7 +80,7 @@ class CoFCN(OneWayMethod):
         """`fc6` [B, width, h, w] of images; with early fusion the images, for masks to join."""
         if self.fusion == "early":
             return {"image": images}
-        return {"fc6": self.query_features(images)}
+        return {"fc6": self.query_features(images), "extent": extent(images)}
 
     def query_features(self, images: Tensor) -> Tensor:
         """[B, width, h, w] of images [B, 3, H, W] in [0, 1]."""
@@ -94,7 +97,8 @@ class CoFCN(OneWayMethod):
 
     def segment_one(self, support: Features, masks: Tensor, query: Features) -> Tensor:
         """Logits [1, 2, H, W], or at feature size on a backbone that is not FCN-32s's."""
-        size = (masks.shape[-2], masks.shape[-1])
+        image = query["image" if self.fusion == "early" else "extent"]
+        size = (image.shape[-2], image.shape[-1])
         if self.fusion == "early":
             vector = self.joined_vector([(support["image"], masks)])
             return self.answer(self.query_features(query["image"]), vector, size)

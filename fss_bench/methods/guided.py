@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from fss_bench.backbone import Backbone, Features
 from fss_bench.fcn import annotation_grid, decode, is_aligned, seven_by_seven, two_annotations
 from fss_bench.method import Method, methods
+from fss_bench.ops import extent
 
 CARD = {
     "paper": "Few-Shot Segmentation Propagation with Guided Networks",
@@ -27,6 +28,7 @@ CARD = {
     "venue": "arXiv",
     "backbones": {"vgg16_fcn32s": 21400641},
     "input_size": 417,
+    "paper_input": "native",
 }
 
 
@@ -50,7 +52,8 @@ class GuidedNetwork(Method):
     Args:
         backbone: the feature extractor; level c5 is used.
         width: channels of the features that guide and are guided: 256 (`lite`) or 4096.
-        official: end the guide at a support without annotation, as published; else skip it.
+        official: end a way's guide at a support without annotation, as published; else skip it. The
+            order of such shots then matters.
         input_size: side of the input square; the paper used images as they are.
     """
 
@@ -61,7 +64,9 @@ class GuidedNetwork(Method):
         official: bool = True,
         input_size: int | None = None,
     ) -> None:
+        backbone.need_levels(("c5",), "guided")
         super().__init__(backbone, ("c5",), input_size)
+        self.shots_commute = not official
         self.width, self.official, self.aligned = width, official, is_aligned(backbone)
         self.fc6 = seven_by_seven(backbone, width)
         self.fc7 = nn.Conv2d(2 * width, 2 * width, 1)
@@ -69,12 +74,13 @@ class GuidedNetwork(Method):
         self.drop: nn.Module = nn.Dropout2d(0.5) if width < 4096 else nn.Dropout(0.5)
 
     def encode(self, images: Tensor) -> Features:
-        """`fc6` [B, width, h, w] of images [B, 3, H, W] in [0, 1]."""
-        return {"fc6": self.drop(F.relu(self.fc6(super().encode(images)["c5"])))}
+        """`fc6` [B, width, h, w] and the size of images [B, 3, H, W] in [0, 1]."""
+        features = self.drop(F.relu(self.fc6(super().encode(images)["c5"])))
+        return {"fc6": features, "extent": extent(images)}
 
     def segment(self, support: Features, support_masks: Tensor, query: Features) -> Tensor:
         """Logits [B, 1 + N, H, W], or at feature size on a backbone that is not FCN-32s's."""
-        size = (support_masks.shape[-2], support_masks.shape[-1])
+        size = (query["extent"].shape[-2], query["extent"].shape[-1])
         answers = []
         for b, masks in enumerate(support_masks):
             guide = self.guide(support["fc6"][b], masks)

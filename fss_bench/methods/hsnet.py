@@ -126,7 +126,8 @@ def vote_logits(logits: Tensor, official: bool = True) -> Tensor:
     """Scores [1, 2, H, W] whose larger channel is the shots' vote.
 
     A pixel is foreground where V / m >= 1/2, for V shots that say so; m is the largest V of the
-    image (at least 1) if `official`, else the number of shots.
+    image (at least 1) if `official`, else the number of shots. Between ways of equal votes the mean
+    logits decide.
 
     Args:
         logits: [K, 2, H, W].
@@ -135,8 +136,11 @@ def vote_logits(logits: Tensor, official: bool = True) -> Tensor:
     shots = len(logits)
     votes = logits.argmax(dim=1).sum(dim=0)
     share = votes / (votes.max().clamp(min=1) if official else shots)
-    # shares below 1/2 are at most 1/2 - 1 / (2 K): this lies between, so no tie needs a rule
-    return stack([torch.full_like(share, 0.5 - 1 / (4 * shots)), share])[None]
+    # of ways with equal votes the surest should win: a nudge of less than half a vote's step
+    margin = (logits[:, 1] - logits[:, 0]).float().mean(dim=0)
+    nudge = (margin.sigmoid() - 0.5) / (4 * shots)
+    # shares below 1/2 are at most 1/2 - 1 / (2 K): this lies between, nudges and all
+    return stack([torch.full_like(share, 0.5 - 1 / (4 * shots)), share + nudge])[None]
 
 
 def squeeze_block(

@@ -98,9 +98,11 @@ class MSANet(OneWayMethod):
         base_classes: int = 15,
         official: bool = True,
     ) -> None:
-        missing = [level for level in STAGES if level not in backbone.levels]
-        if missing or shots < 1 or base_classes < 1:
-            raise FssBenchError(_complaint(backbone, missing, shots, base_classes))
+        backbone.need_levels(STAGES, "msanet")
+        if shots < 1 or base_classes < 1:
+            raise FssBenchError(
+                f"msanet shots={shots}, base_classes={base_classes}: both must be 1 or more"
+            )
         pooled, groups = similarity_groups(backbone)
         levels = dict.fromkeys([*STAGES, *(name for group in groups for name in group)])
         super().__init__(backbone, list(levels), input_size, 641 if base_classes == 60 else 473)
@@ -280,12 +282,3 @@ def _classes(base_class: Tensor | int | None, batch: int, ways: int) -> list[lis
 
 def _reduction(channels: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(channels, WIDTH, 1, bias=False), nn.ReLU(), nn.Dropout2d(0.5))
-
-
-def _complaint(backbone: Backbone, missing: Sequence[str], shots: int, base_classes: int) -> str:
-    if missing:
-        return (
-            f"msanet needs the levels {', '.join(STAGES)}; backbone {backbone.name} has no "
-            f"{', '.join(missing)}: choose another --backbone, such as resnet50_deepstem"
-        )
-    return f"msanet shots={shots}, base_classes={base_classes}: both must be 1 or more"

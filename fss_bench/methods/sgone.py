@@ -17,7 +17,7 @@ from fss_bench.backbone import Backbone, Features
 from fss_bench.errors import UnknownNameError
 from fss_bench.method import methods
 from fss_bench.one_way import OneWayMethod
-from fss_bench.ops import cross_entropy, masked_average_pool, resize_logits
+from fss_bench.ops import cross_entropy, extent, masked_average_pool, resize_logits
 
 CARD = {
     "paper": "SG-One: Similarity Guidance Network for One-Shot Semantic Segmentation",
@@ -25,6 +25,7 @@ CARD = {
     "venue": "TCYB",
     "backbones": {"vgg16_sgone": 18992194},
     "input_size": 417,
+    "paper_input": "native",
 }
 KSHOT, CHANNEL_ORDERS = ("mean", "or"), ("rgb", "bgr")
 
@@ -49,6 +50,7 @@ class SGOne(OneWayMethod):
         channel_order: str = "rgb",
         input_size: int | None = None,
     ) -> None:
+        backbone.need_levels(("c3", "c4", "c5"), "sgone")
         super().__init__(backbone, ("c3", "c4", "c5"), input_size)
         if kshot not in KSHOT:
             raise UnknownNameError("kshot", kshot, KSHOT)
@@ -64,21 +66,21 @@ class SGOne(OneWayMethod):
         self.exit = nn.Conv2d(128, 2, 1, padding=1)
 
     def encode(self, images: Tensor) -> Features:
-        """`guidance` [B, 512, h, w] and `side` [B, 128, h, w] of images [B, 3, H, W] in [0, 1]."""
+        """`guidance` [B, 512, h, w], `side` [B, 128, h, w] and the size of images [B, 3, H, W]."""
         maps = super().encode(images.flip(1) if self.channel_order == "bgr" else images)
         size = (maps["c3"].shape[-2], maps["c3"].shape[-1])
         c3, c4, c5 = (resize_logits(maps[level], size) for level in self.levels)
         side = F.relu(self.side3(c3))
         side = F.relu(self.side4(torch.cat([side, c4], dim=1)))
         side = self.side5(torch.cat([side, c5], dim=1))
-        return {"guidance": self.guidance(c5), "side": side}
+        return {"guidance": self.guidance(c5), "side": side, "extent": extent(images)}
 
     def segment_one(self, support: Features, masks: Tensor, query: Features) -> Tensor:
-        """Logits [1, 2, h + 2, w + 2]; with `kshot=or` at the masks' size."""
+        """Logits [1, 2, h + 2, w + 2]; with `kshot=or` at the query image's size."""
         vectors = self.vectors(support["guidance"], masks)
         if self.kshot == "mean" or len(vectors) == 1:
             return self.answer(query, vectors.mean(dim=0, keepdim=True))
-        size = (masks.shape[-2], masks.shape[-1])
+        size = (query["extent"].shape[-2], query["extent"].shape[-1])
         return union([resize_logits(self.answer(query, v[None]), size) for v in vectors])
 
     def vectors(self, guidance: Tensor, masks: Tensor) -> Tensor:

@@ -35,7 +35,9 @@ def _card_parts(card: Mapping[str, Any]) -> Iterator[str]:
     if paper or where:
         yield ", ".join(text for text in (paper, where) if text)
     if card.get("input_size"):
-        yield f"input {card['input_size']}"
+        native = card.get("paper_input")
+        size = card["input_size"]
+        yield f"input {native}, here {size}" if native else f"input {size}"
     backbones = card.get("backbones")
     if isinstance(backbones, Mapping) and backbones:
         sizes = (f"{k} {n:,}" if isinstance(n, int) else str(k) for k, n in backbones.items())
