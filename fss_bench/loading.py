@@ -4,8 +4,10 @@ All specs are known before the first pixel is read, so the plan says for every s
 new. An image is decoded and encoded again only if memory forced it out in between.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import AuthenticationError
 from typing import Any
 
 import numpy as np
@@ -194,11 +196,22 @@ def load_steps(loader: EpisodeLoader, workers: int) -> Iterator[tuple[Step, Step
         num_workers=workers,
         collate_fn=_as_is,
         prefetch_factor=4 if workers else None,
+        worker_init_fn=_hush,
     )
     for step, data in zip(loader.steps, batches, strict=True):
         if data.error is not None:
             raise FssBenchError(data.error)
         yield step, data
+
+
+def _hush(_: int) -> None:
+    """Let a worker print nothing when the main process goes away in the middle of a hand-over."""
+    sys.excepthook = _print_faults
+
+
+def _print_faults(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    if not issubclass(kind, (EOFError, OSError, AuthenticationError, KeyboardInterrupt)):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _as_is(data: Any) -> Any:

@@ -20,6 +20,7 @@ from fss_bench.errors import FssBenchError
 from fss_bench.loading import (
     EpisodeLoader,
     Step,
+    _print_faults,
     load_square,
     load_steps,
     plan_steps,
@@ -330,3 +331,13 @@ def test_loading_writes_to_nothing(dataset: SegDataset) -> None:
     labels = dataset.load_labels("c1_0").copy()
     loader(dataset, support_ignore="background").episode(SPECS[2])
     assert np.array_equal(dataset.load_labels("c1_0"), labels)
+
+
+def test_a_worker_prints_faults_and_no_lost_connections(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for error in (EOFError(), ConnectionResetError(), KeyboardInterrupt()):
+        _print_faults(type(error), error, None)
+    assert capsys.readouterr().err == ""
+    _print_faults(ValueError, ValueError("a fault"), None)
+    assert "ValueError: a fault" in capsys.readouterr().err

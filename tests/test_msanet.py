@@ -521,7 +521,7 @@ def test_card_is_a_literal() -> None:
 def test_mistakes_are_named() -> None:
     info = WeightsInfo("none", None)
     flat = Backbone("flat", {"c4": Level(8, 16), "c5": Level(8, 32)}, (0, 0, 0), (1, 1, 1), info)
-    with pytest.raises(FssBenchError, match="flat has no c2, c3: choose another --backbone"):
+    with pytest.raises(FssBenchError, match="backbone flat has c4, c5: choose another --backbone"):
         MSANet(flat)
     for options in ({"shots": 0}, {"base_classes": 0}):
         with pytest.raises(FssBenchError, match="must be 1 or more"):
