@@ -1,7 +1,7 @@
 """The method contract: supports and a query in, logits out."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,8 @@ class Method(nn.Module):
 
     shots_commute = True
     """Whether another order of the shots gives the same answer."""
+    void: ClassVar[int] = 255
+    """What ignored pixels of the query count for in training: a channel, or 255 for nothing."""
     segment: Callable[[Features, Tensor, Features], Tensor]
     """(support features [B, N, K, C, h, w] a level, support masks [B, N, K, H, W] with 1 on the
     way's class, 0 off it, 255 ignore, query features [B, C, h, w] a level) -> logits [B, 1 + N, h,
@@ -84,7 +86,7 @@ class Method(nn.Module):
             query_masks: [B, H, W] way number, 0 elsewhere, 255 ignore.
         """
         logits = self(support_images, support_masks, query_images)
-        return {"query": cross_entropy(logits, query_masks)}
+        return {"query": cross_entropy(logits, query_masks, self.void)}
 
     def loss(self, *episodes: Tensor, **further: Tensor) -> Tensor:
         """Sum of `loss_terms` of the same arguments."""

@@ -92,16 +92,14 @@ def foreground(masks: Tensor) -> Tensor:
     return (masks == 1).float()
 
 
-def cross_entropy(logits: Tensor, masks: Tensor, ignore: bool = True) -> Tensor:
+def cross_entropy(logits: Tensor, masks: Tensor, void: int = 255) -> Tensor:
     """Mean cross entropy of logits resized to the masks' size.
 
     Args:
         logits: [B, P, h, w].
         masks: [B, H, W] channel numbers, 255 ignore.
-        ignore: whether 255 is left out; else it is background.
+        void: the channel that pixels of 255 count for; 255 leaves them out.
     """
     sized = resize_logits(logits.float(), (masks.shape[-2], masks.shape[-1]))
     labels = masks.long()
-    if not ignore:
-        labels = labels.masked_fill(labels == 255, 0)
-    return F.cross_entropy(sized, labels, ignore_index=255)
+    return F.cross_entropy(sized, labels.masked_fill(labels == 255, void), ignore_index=255)

@@ -204,3 +204,25 @@ def test_aligned_annotations_have_the_size_of_the_features_and_sum_to_one() -> N
     assert (int(rows.min()), int(rows.max())) == (2, 6)  # windows that meet rows 100 to 199
     assert (int(columns.min()), int(columns.max())) == (0, 9)
     assert bilinear_kernel().sum() == 1024
+
+
+def test_the_order_of_annotated_shots_does_not_matter(small: GuidedNetwork) -> None:
+    generator = torch.Generator().manual_seed(2)
+    features = torch.rand(1, 3, 8, 3, 3, generator=generator)
+    masks = torch.randint(0, 2, (1, 3, 96, 96), generator=generator)
+    order = [2, 0, 1]
+    first, second = small.guide(features, masks), small.guide(features[:, order], masks[:, order])
+    close(first.vectors, second.vectors, 1e-6)
+    assert not small.shots_commute  # but a shot without annotation ends the guide
+    backbone = create_backbone("tf_efficientnet_lite0", weights="none")
+    assert create_method("guided", backbone, width=8, official=False).shots_commute
+
+
+def test_the_answer_has_the_size_of_the_query() -> None:
+    backbone = create_backbone("vgg16_fcn32s", weights="none")
+    for name in ("guided", "cofcn"):
+        method = create_method(name, backbone, width=8)
+        support, masks = torch.rand(1, 1, 1, 3, 64, 96), torch.ones(1, 1, 1, 64, 96)
+        with torch.no_grad():
+            logits = method(support, masks, torch.rand(1, 3, 96, 64))
+        assert logits.shape == (1, 2, 96, 64)

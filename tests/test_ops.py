@@ -5,8 +5,12 @@ from torch import Tensor
 
 from fss_bench.ops import (
     cosine_to_prototypes,
+    cross_entropy,
+    extent,
+    foreground,
     interpolation_matrix,
     masked_average_pool,
+    resize_corners,
     resize_logits,
     transposed_resize,
 )
@@ -87,3 +91,30 @@ def test_resize_logits() -> None:
     assert resize_logits(logits, (6, 6)) is logits
     wanted = F.interpolate(logits, (9, 13), mode="bilinear", align_corners=False)
     assert torch.equal(resize_logits(logits, (9, 13)), wanted)
+
+
+def test_corners_stay_where_they_are_in_a_resize() -> None:
+    maps = torch.tensor([[[[0.0, 2.0], [4.0, 6.0]]]])
+    wanted = torch.tensor([[[[0.0, 1.0, 2.0], [2.0, 3.0, 4.0], [4.0, 5.0, 6.0]]]])
+    assert torch.equal(resize_corners(maps, (3, 3)), wanted)
+    assert resize_corners(maps, (2, 2)) is maps
+
+
+def test_ignored_pixels_are_no_foreground() -> None:
+    assert foreground(torch.tensor([0, 1, 255, 1])).tolist() == [0.0, 1.0, 0.0, 1.0]
+
+
+def test_an_extent_tells_a_size_and_holds_nothing() -> None:
+    found = extent(torch.rand(2, 3, 5, 7))
+    assert found.shape == (2, 0, 5, 7)
+    assert found.numel() == 0
+
+
+@pytest.mark.parametrize(("void", "counted"), [(255, [0, 1]), (0, [0, 1, 0]), (1, [0, 1, 1])])
+def test_cross_entropy_counts_ignored_pixels_as_told(void: int, counted: list[int]) -> None:
+    logits = torch.tensor([[[[2.0, 0.0, 1.0]], [[0.0, 1.0, 3.0]]]])
+    masks = torch.tensor([[[0, 1, 255]]], dtype=torch.uint8)
+    chances = logits[0, :, 0].softmax(dim=0)
+    wanted = -sum(chances[c, i].log() for i, c in enumerate(counted)) / len(counted)
+    torch.testing.assert_close(cross_entropy(logits, masks, void), wanted)
+    assert masks[0, 0, 2] == 255

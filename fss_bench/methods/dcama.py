@@ -23,7 +23,7 @@ from fss_bench.backbone import Backbone, Features
 from fss_bench.errors import FssBenchError
 from fss_bench.method import methods
 from fss_bench.one_way import OneWayMethod
-from fss_bench.ops import cross_entropy, foreground, resize_corners
+from fss_bench.ops import foreground, resize_corners
 from fss_bench.stages import block_stages
 
 CARD = {
@@ -59,6 +59,8 @@ class DCAMA(OneWayMethod):
     Raises:
         FssBenchError: the backbone has not the levels, or widths that 8 heads cannot share.
     """
+
+    void = 0  # as published: ignored pixels of the query are background in training
 
     def __init__(self, backbone: Backbone, input_size: int | None = None) -> None:
         shallow, *stages = block_stages(backbone, ("c2", "c3", "c4", "c5"), "dcama")
@@ -103,17 +105,6 @@ class DCAMA(OneWayMethod):
             merged = cat([resized(merged, skip), skip], dim=1)
         merged = self.mixer2(doubled(self.mixer1(merged)))
         return self.mixer3(doubled(merged))  # type: ignore[no-any-return]
-
-    def loss_terms(
-        self,
-        support_images: Tensor,
-        support_masks: Tensor,
-        query_images: Tensor,
-        query_masks: Tensor,
-    ) -> dict[str, Tensor]:
-        """Cross entropy; ignored pixels of the query are background, as published."""
-        logits = self(support_images, support_masks, query_images)
-        return {"query": cross_entropy(logits, query_masks, ignore=False)}
 
 
 class MaskAttention(nn.Module):

@@ -21,7 +21,7 @@ from fss_bench.backbone import Backbone, Features
 from fss_bench.correlation import CenterPivotConv4d, correlation, resize_pairs
 from fss_bench.method import methods
 from fss_bench.one_way import OneWayMethod
-from fss_bench.ops import cross_entropy, foreground, resize_corners
+from fss_bench.ops import foreground, resize_corners
 from fss_bench.stages import block_stages
 
 CARD = {
@@ -49,6 +49,8 @@ class HSNet(OneWayMethod):
     Raises:
         FssBenchError: the backbone has not the levels.
     """
+
+    void = 0  # as published: ignored pixels of the query are background in training
 
     def __init__(
         self, backbone: Backbone, input_size: int | None = None, official: bool = True
@@ -109,17 +111,6 @@ class HSNet(OneWayMethod):
         fine = self.decoder1(squeezed)
         height, width = _size(fine)
         return self.decoder2(resize_corners(fine, (2 * height, 2 * width)))  # type: ignore[no-any-return]
-
-    def loss_terms(
-        self,
-        support_images: Tensor,
-        support_masks: Tensor,
-        query_images: Tensor,
-        query_masks: Tensor,
-    ) -> dict[str, Tensor]:
-        """Cross entropy; ignored pixels of the query are background, as published."""
-        logits = self(support_images, support_masks, query_images)
-        return {"query": cross_entropy(logits, query_masks, ignore=False)}
 
 
 def vote_logits(logits: Tensor, official: bool = True) -> Tensor:

@@ -17,7 +17,7 @@ from fss_bench.backbone import Backbone, Features
 from fss_bench.errors import UnknownNameError
 from fss_bench.method import methods
 from fss_bench.one_way import OneWayMethod
-from fss_bench.ops import cross_entropy, extent, masked_average_pool, resize_logits
+from fss_bench.ops import extent, masked_average_pool, resize_logits
 
 CARD = {
     "paper": "SG-One: Similarity Guidance Network for One-Shot Semantic Segmentation",
@@ -42,6 +42,8 @@ class SGOne(OneWayMethod):
             statistics; the published test and the default do not.
         input_size: side of the input square; the paper used images as they are.
     """
+
+    void = 1  # as published: ignored pixels of the query are foreground in training
 
     def __init__(
         self,
@@ -96,20 +98,6 @@ class SGOne(OneWayMethod):
         guided = query["side"] * self.similarity(query, vector)[:, None]
         logits: Tensor = self.exit(F.relu(self.classifier(guided)))
         return logits
-
-    def loss_terms(
-        self,
-        support_images: Tensor,
-        support_masks: Tensor,
-        query_images: Tensor,
-        query_masks: Tensor,
-    ) -> dict[str, Tensor]:
-        """Cross entropy over all pixels; void ones are foreground, as published.
-
-        See `Method.loss_terms` for the arguments.
-        """
-        logits = self(support_images, support_masks, query_images)
-        return {"query": cross_entropy(logits, query_masks.masked_fill(query_masks == 255, 1))}
 
 
 def union(logits: list[Tensor]) -> Tensor:
