@@ -91,7 +91,7 @@ class Given:
     """What was read, not recognised yet.
 
     Attributes:
-        name, sha256, state: see `Checkpoint`.
+        name, sha256, state, place: see `Checkpoint`.
         ours: our metadata, if there is any.
     """
 

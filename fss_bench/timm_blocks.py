@@ -65,8 +65,8 @@ def block_taps(
     `positions` are the levels' places in timm's `feature_info`.
 
     ResNets: every block before its last ReLU. Swin: every block. EfficientNet: every block of the
-    stage that is the level. VGG: the convolutions of a level
-    before their ReLU; for the last level the last pool, as in HSNet.
+    stage that is the level. VGG: the convolutions of a level before their ReLU; for the last level
+    the last pool, as in HSNet.
     """
     if isinstance(model, ResNet):
         stages = [(f"c{s + 1}", getattr(model, f"layer{s}"), f"layer{s}") for s in range(1, 5)]

@@ -153,7 +153,7 @@ def gradients(method: nn.Module, loss: Tensor, published: Callable[[str], str]) 
     method.zero_grad()
     loss.backward()
     return {
-        published(name): float(p.grad.norm()) if p.grad is not None else 0.0
+        published(name): float(p.grad.double().norm()) if p.grad is not None else 0.0
         for name, p in method.named_parameters()
         if p.requires_grad
     }
