@@ -35,7 +35,7 @@ def support_annotation(
 
     Args:
         dataset: where the mask comes from.
-        protocol: rules `support_ignore`, `annotation` and `annotation_points`.
+        protocol: rules `support_ignore`, `support_others`, `annotation` and `annotation_points`.
         spec: the episode.
         way, shot: which of its supports, from 0.
     """
@@ -43,6 +43,10 @@ def support_annotation(
     mask = dataset.load_mask(image, class_id)
     if protocol.support_ignore == "background":  # first: what is unlabelled later stays 255
         mask = np.where(mask == 255, np.uint8(0), mask)
+    if protocol.support_others == "excluded":
+        for other in spec.classes[:way] + spec.classes[way + 1 :]:
+            covered = (dataset.load_mask(image, other) == 1) & (mask == 0)
+            mask = np.where(covered, np.uint8(255), mask)
     key = ("annotation", spec.index, spec.fold, class_id, image, shot)
     return annotate(mask, protocol.annotation, key, protocol.annotation_points)
 

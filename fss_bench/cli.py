@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -14,6 +14,7 @@ import typer
 from fss_bench.compute import Compute
 from fss_bench.errors import FssBenchError, UnknownNameError, one_line
 from fss_bench.options import parse_options
+from fss_bench.protocol_commands import protocols
 
 if TYPE_CHECKING:
     from fss_bench.dataset import SegDataset
@@ -30,6 +31,7 @@ data = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Build an index, check a tree, draw episodes."
 )
 app.add_typer(data, name="data")
+app.add_typer(protocols, name="protocols")
 
 Dataset = Annotated[str, typer.Option(help="A registered dataset; see `list datasets`.")]
 DataRoot = Annotated[Path | None, typer.Option(help="Its folder; `shapes` needs none.")]
@@ -40,7 +42,12 @@ Fold = Annotated[str, typer.Option(help="Fold number, several with commas, or `a
 Ways = Annotated[int, typer.Option(help="Classes an episode (N).")]
 Shots = Annotated[str, typer.Option(help="Support images a class (K); `1,5` runs both.")]
 Seed = Annotated[int, typer.Option(help="Another seed, other episodes.")]
-Protocol = Annotated[str, typer.Option(help="A protocol; see `list protocols`.")]
+Protocol = Annotated[
+    str, typer.Option(help="A protocol of `list protocols`, `name+rule=value`, or a TOML file.")
+]
+Protocols = Annotated[
+    str, typer.Option(help="A protocol, several with commas, `name+rule=value`, or a TOML file.")
+]
 Episodes = Annotated[
     int | None, typer.Option(help="Episodes a fold; by default the protocol's.", show_default=False)
 ]
@@ -79,7 +86,7 @@ def evaluate(
     shots: Shots = "1",
     episodes: Episodes = None,
     seed: Seed = 0,
-    protocol: Protocol = "standard",
+    protocol: Protocols = "standard",
     rule: Rule = [],  # noqa: B006
     annotation: Annotation = None,
     split_lists: SplitLists = None,
@@ -128,28 +135,28 @@ def evaluate(
 ) -> None:
     """Draw episodes, segment, score: writes runs, prints a table, updates the leaderboard."""
     _load_plugins(plugin)
-    _check_names(method=method, dataset=dataset, protocol=protocol)
+    names = _protocol_names(protocol)
+    _check_names(method=method, dataset=dataset)
     if workers is None:
         workers = min(4, (os.cpu_count() or 1) // 2)
     compute = Compute(device, precision, batch_size, workers, cache_gb)
     rules = _rules(rule, annotation)
     method_options = parse_options(option)
     shot_list = _numbers("--shots", shots)
-    source = _dataset(dataset, data_root, dataset_option)
-    folds = _folds(fold, source)
 
     from fss_bench.entrants import Entrants
-    from fss_bench.evaluation import Evaluation
-    from fss_bench.report.progress import evaluation_progress
+    from fss_bench.passes import evaluate_all
+    from fss_bench.report.progress import evaluation_progress, pass_label
     from fss_bench.results import ResultStore
     from fss_bench.setting import create_setting
 
     store = ResultStore(output)
     store.check_writable()
+    sources = [_dataset(dataset, data_root, dataset_option, name, rules) for name in names]
     settings = [  # every mistake in them shows before any work is done
         create_setting(
             source,
-            protocol,
+            name,
             fold=f,
             ways=ways,
             shots=k,
@@ -158,8 +165,9 @@ def evaluate(
             rules=rules,
             split_lists=split_lists,
         )
+        for name, source in zip(names, sources, strict=True)
         for k in shot_list
-        for f in folds
+        for f in _folds(fold, source)
     ]
     for setting in () if quiet else settings:
         _note_skipped(setting)
@@ -169,13 +177,17 @@ def evaluate(
     for text in entrants.check(settings):
         if not quiet:
             _note(text)
-    runs = []
-    for setting in sorted(settings, key=lambda s: s.fold) if checkpoint else settings:
-        with evaluation_progress(f"fold {setting.fold} {setting.shots}-shot", quiet) as progress:
-            module = entrants.method_for(setting.fold)
-            evaluation = Evaluation(module, setting, compute, progress)
-            runs.append(evaluation.run_in(store, resume, save_predictions))
-    _report(runs, output, as_json)
+    runs = evaluate_all(
+        settings,
+        entrants,
+        compute,
+        store,
+        resume=resume,
+        save_predictions=save_predictions,
+        watch=lambda together: evaluation_progress(pass_label(together), quiet),
+    )
+    places = {(s.protocol.label, s.shots, s.fold): i for i, s in enumerate(settings)}
+    _report(sorted(runs, key=lambda run: places[_place(run)]), output, as_json)
 
 
 @app.command("episodes")
@@ -220,7 +232,7 @@ def write_episodes(
         )
     else:
         specs = create_setting(
-            _dataset(dataset, data_root, dataset_option),
+            _dataset(dataset, data_root, dataset_option, protocol, rules),
             protocol,
             fold=fold,
             ways=ways,
@@ -250,27 +262,64 @@ def leaderboard(
     results: Annotated[Path, typer.Option(help="Results folder.")] = Path("results"),
     form: Annotated[str, typer.Option("--format", help="table or csv.")] = "table",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write.")] = None,
+    published: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV of published results to show too, in tables of their own.",
+            show_default=False,
+        ),
+    ] = None,
+    together: Annotated[
+        bool, typer.Option("--together", help="One table of all runs, or say why there is none.")
+    ] = False,
 ) -> None:
     """Rank the runs of a results folder; rows that do not compare are never ranked together."""
-    from fss_bench.report.console import board_rows, print_tables, tables_as_text
+    from fss_bench.published import load_published
+    from fss_bench.report.console import board_rows, check_together, print_tables, tables_as_text
     from fss_bench.report.table import to_csv
     from fss_bench.results import write_text
 
     if form not in ("table", "csv"):
         raise UnknownNameError("format", form, ("table", "csv"))
+    reported = [] if published is None else load_published(published)
     rows = board_rows(results, _note)
     if not rows:
-        raise FssBenchError(
-            f"no runs in {results}: run `fss-bench evaluate` first, or pass --results"
-        )
+        text = f"no runs in {results}: run `fss-bench evaluate` first, or pass --results"
+        if not reported:
+            raise FssBenchError(text)
+        _note(text)
+    if together:
+        check_together(rows)
     if output is not None:
+        text = to_csv([*rows, *reported]) if form == "csv" else tables_as_text(rows, reported)
         with _writing(output):
-            write_text(output, to_csv(rows) if form == "csv" else tables_as_text(rows))
+            write_text(output, text)
         typer.echo(str(output))
     elif form == "csv":
-        typer.echo(to_csv(rows), nl=False)
+        typer.echo(to_csv([*rows, *reported]), nl=False)
     else:
-        print_tables(rows)
+        print_tables(rows, published=reported)
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN RUN [RUN…]", help="Folder of a run, or its id."),
+    ],
+    results: Annotated[Path, typer.Option(help="Results folder.")] = Path("results"),
+    as_json: Json = False,
+) -> None:
+    """Compare runs with the first on the same episodes: difference, interval, p-value."""
+    from fss_bench.comparison import compare_runs, find_run
+    from fss_bench.report.comparison import comparison_json, print_comparison
+
+    found = [find_run(name, results) for name in runs]
+    compared = compare_runs(found)
+    if as_json:
+        typer.echo(json.dumps(comparison_json(found[0], compared)))
+    else:
+        print_comparison(found[0], compared)
 
 
 @app.command("list")
@@ -408,10 +457,10 @@ def data_show(
 
     _load_plugins(plugin)
     _check_names(dataset=dataset, protocol=protocol)
-    source = _dataset(dataset, data_root, dataset_option)
+    rules = _rules(rule, annotation)
+    source = _dataset(dataset, data_root, dataset_option, protocol, rules)
     folds = _folds(fold, source)
     each = -(-episodes // len(folds))
-    rules = _rules(rule, annotation)
     settings = [
         create_setting(
             source,
@@ -516,10 +565,32 @@ def _rules(pairs: list[str], annotation: str | None) -> dict[str, Any]:
     return {**rules, "annotation": annotation}
 
 
-def _dataset(name: str, root: Path | None, options: list[str]) -> "SegDataset":
-    from fss_bench.dataset import create_dataset
+def _protocol_names(text: str) -> list[str]:
+    """The protocols of `a,b,c`, each once, in their order."""
+    from fss_bench.protocols import get_protocol
 
-    return create_dataset(name, root, **parse_options(options))
+    return list({get_protocol(name).label: name for name in text.split(",")}.values())
+
+
+def _place(run: "Run") -> tuple[str, int, int]:
+    record = run.record
+    return record["protocol"]["label"], record["shots"], record["fold"]
+
+
+def _dataset(
+    name: str,
+    root: Path | None,
+    options: list[str],
+    protocol: str = "standard",
+    rules: Mapping[str, Any] | None = None,
+) -> "SegDataset":
+    """The dataset as the protocol asks for it, or as the user's options say."""
+    from fss_bench.dataset import create_dataset, datasets
+    from fss_bench.setting import protocol_dataset_options
+
+    given = parse_options(options)
+    asked = protocol_dataset_options(protocol, datasets.get(name), rules or {})
+    return create_dataset(name, root, **{**asked, **given})
 
 
 def _numbers(flag: str, text: str) -> list[int]:

@@ -48,11 +48,13 @@ class SegDataset(ABC):
         name: registered name.
         class_names: class id (from 1) -> name.
         folds: novel class ids of each fold.
+        rule_options: protocol rule -> the option with which a dataset is opened by it.
         index_tag: everything besides the files that decides the index (options that change masks).
     """
 
     name: ClassVar[str]
     needs_root: ClassVar[bool] = True
+    rule_options: ClassVar[Mapping[str, str]] = {}
     class_names: Mapping[int, str]
     folds: Sequence[Sequence[int]]
     index_tag: str = ""

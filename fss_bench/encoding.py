@@ -1,6 +1,8 @@
 """What is kept of an image between episodes, and how episodes are put together from it."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -26,27 +28,39 @@ class ImageStore:
         self.method, self.device = method, device
         self._split = splits(method)
         self._held: dict[str, Any] = {}
+        self._seconds: dict[str, float] = {}
+
+    @property
+    def kept(self) -> list[str]:
+        """Names of the images that are kept."""
+        return list(self._held)
+
+    def seconds(self, images: Iterable[str]) -> float:
+        """How long it took to encode kept images."""
+        return sum(self._seconds[image] for image in images)
 
     def add(self, images: Mapping[str, Tensor]) -> None:
-        """Encode and keep images, [3, S, S] uint8 each."""
+        """Encode and keep images, [3, S, S] in 0 … 255 each."""
         for name, image in images.items():
+            start = time.perf_counter()
             pixels = image.to(self.device)
-            if not self._split:
+            if self._split:
+                maps = self._encode(to_float(pixels[None]))
+                self._held[name] = {level: features[0].clone() for level, features in maps.items()}
+            else:
                 self._held[name] = pixels
-                continue
-            maps = self._encode(to_float(pixels[None]))
-            self._held[name] = {level: features[0].clone() for level, features in maps.items()}
+            self._seconds[name] = time.perf_counter() - start
 
     def forget(self, images: Sequence[str]) -> None:
         """Drop images."""
         for image in images:
-            del self._held[image]
+            del self._held[image], self._seconds[image]
 
     def bytes_per_image(self, size: int) -> int:
         """Memory that one kept image takes, for an input square of this side."""
         pixels = torch.zeros(1, 3, size, size, device=self.device)
-        if not self._split:
-            return pixels.numel()
+        if not self._split:  # float pixels at most
+            return pixels.numel() * pixels.element_size()
         return sum(maps.numel() * maps.element_size() for maps in self._encode(pixels).values())
 
     def logits(self, specs: Sequence[EpisodeSpec], support_masks: Tensor) -> Tensor:
@@ -70,6 +84,17 @@ class ImageStore:
             support = {k: v.reshape(*shape, *v.shape[1:]) for k, v in maps.items()}
             output = self._segment(support, masks, self._stack(queries))
         return output
+
+    def shot_logits(self, specs: Sequence[EpisodeSpec], support_masks: Tensor) -> Tensor:
+        """Logits [B, K, 1 + N, h, w] with every support on its own; see `logits`."""
+        shots = [
+            self.logits(
+                [replace(s, supports=tuple(way[k : k + 1] for way in s.supports)) for s in specs],
+                support_masks[:, :, k : k + 1],
+            )
+            for k in range(support_masks.shape[2])
+        ]
+        return torch.stack(shots, dim=1)
 
     def _stack(self, images: Sequence[str]) -> dict[str, Tensor]:
         levels = self._held[images[0]]

@@ -17,7 +17,6 @@ from fss_bench.checkpoint import (
 from fss_bench.checkpoint_loading import build_for, load_checkpoint
 from fss_bench.errors import FssBenchError
 from fss_bench.method import create_method
-from fss_bench.protocols import PROTOCOLS
 from fss_bench.setting import Setting
 from fss_bench.timm_backbone import create_backbone
 
@@ -90,11 +89,15 @@ class Entrants:
 
     def method_for(self, fold: int) -> nn.Module:
         """The module to evaluate on a fold; one at a time is kept."""
-        name = self._pattern and self._pattern.replace(PLACE, str(fold))
+        name = self.name_for(fold)
         if self._held is None or self._held[0] != name:
             self._held = None  # before the next one takes memory
             self._held = (name, self._make(name))
         return self._held[1]
+
+    def name_for(self, fold: int) -> str | None:
+        """The checkpoint for a fold, if there is one: folds of the same share a module."""
+        return self._pattern and self._pattern.replace(PLACE, str(fold))
 
     def _notes(self, found: Checkpoint, setting: Setting, first: bool) -> Iterator[str]:
         fold, dataset, asked = setting.fold, setting.dataset, setting.protocol.name
@@ -114,10 +117,9 @@ class Entrants:
                 "whose base classes may include the test classes"
             )
         if first and found.protocol not in (asked, "standard"):
-            replayed = "" if found.protocol in PROTOCOLS else " (not replayed here yet)"
             yield (
-                f"the paper of {found.method} evaluates under protocol {found.protocol}{replayed}: "
-                f"numbers under {asked} do not compare with it"
+                f"the paper of {found.method} evaluates under protocol {found.protocol}: numbers "
+                f"under {asked} do not compare with it (--protocol {found.protocol})"
             )
 
     def _make(self, file: str | None) -> nn.Module:

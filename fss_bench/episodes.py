@@ -67,7 +67,7 @@ class EpisodeSampler:
     all its images before one repeats. Supports are distinct and never the query. The first K
     supports of an episode are the same for every shot count above K, so 1-shot and 5-shot share
     queries. Every draw hashes (seed, fold, i, …), so any worker or machine makes any episode in
-    any order.
+    any order. Each of these rules can be changed on its own.
 
     Args:
         pools: class id -> its qualifying images.
@@ -77,6 +77,9 @@ class EpisodeSampler:
         seed: another seed, other episodes.
         names: class id -> name, for error messages.
         short_classes: what to do with a class of fewer than K + 1 images: `"error"`, or `"skip"`.
+        class_draw, support_draw, support_query: see `EvaluationProtocol`.
+        present: image -> the classes that may be drawn once it is the query, in their order; for
+            `class_draw="image"`. By default the classes whose pools it is in.
 
     Raises:
         EpisodeError: too few images or classes, with the class, the count and the cure.
@@ -92,40 +95,80 @@ class EpisodeSampler:
         seed: int = 0,
         names: Mapping[int, str] | None = None,
         short_classes: str = "error",
+        class_draw: str = "turns",
+        support_draw: str = "distinct",
+        support_query: str = "never",
+        present: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         check_counts(ways, shots)
         self.fold, self.ways, self.shots, self.seed = fold, ways, shots, seed
+        self._class_draw = class_draw
+        self._repeats, self._may_be_query = support_draw == "repeat", support_query == "possible"
         self._names = names or {}
         pools = {c: sorted(set(pools[c])) for c in sorted(pools)}
-        self.skipped = tuple(c for c in pools if len(pools[c]) < shots + 1)
+        least = (1 if self._repeats else shots) + (not self._may_be_query)
+        self.skipped = tuple(c for c in pools if len(pools[c]) < least)
         if self.skipped and short_classes == "error":
-            raise EpisodeError(self._too_few(self.skipped[0], pools))
+            raise EpisodeError(self._too_few(self.skipped[0], pools, least))
         self._pools = {c: pools[c] for c in pools if c not in self.skipped}
         self.classes = tuple(self._pools)
         if len(self.classes) < ways:
             raise EpisodeError(
                 f"{ways}-way {shots}-shot episodes of fold {fold} need {ways} classes with at "
-                f"least {shots + 1} qualifying images, found {len(self.classes)}: use fewer "
+                f"least {least} qualifying images, found {len(self.classes)}: use fewer "
                 "--ways or --shots"
             )
         self._orders: dict[tuple[int, int], list[str]] = {}
+        self._present = self._classes_of_images(present)
+        self._queries = list(self._present)
+        self._pairs = [(image, c) for image, found in self._present.items() for c in found]
 
     def __getitem__(self, i: int) -> EpisodeSpec:
-        primary = self.classes[i % len(self.classes)]
-        query = self._query(primary, i // len(self.classes))
+        primary, query = self._class_and_query(i)
         ways = self._ways(primary, i)
         chosen: list[list[str]] = [[] for _ in ways]
-        used = {query}
+        used = set() if self._may_be_query else {query}
         for shot in range(self.shots):
             for way, class_id in enumerate(ways):
                 image = self._support(class_id, i, shot, used)
                 chosen[way].append(image)
-                used.add(image)
+                if not self._repeats:
+                    used.add(image)
         return EpisodeSpec(i, self.fold, ways, query, tuple(tuple(way) for way in chosen))
 
     def take(self, episodes: int) -> list[EpisodeSpec]:
         """The first episodes, in order."""
         return [self[i] for i in range(episodes)]
+
+    def _class_and_query(self, i: int) -> tuple[int, str]:
+        if self._class_draw == "turns":
+            primary = self.classes[i % len(self.classes)]
+            return primary, self._query(primary, i // len(self.classes))
+        if self._class_draw == "uniform":
+            primary = self.classes[draw(len(self.classes), self.seed, self.fold, i, "class")]
+            pool = self._pools[primary]
+            return primary, pool[draw(len(pool), self.seed, self.fold, i, "query", primary)]
+        if self._class_draw == "pairs":
+            query, primary = self._pairs[i % len(self._pairs)]
+            return primary, query
+        query = self._queries[i % len(self._queries)]
+        found = self._present[query]
+        return found[draw(len(found), self.seed, self.fold, i, "class", query)], query
+
+    def _classes_of_images(
+        self, present: Mapping[str, Sequence[int]] | None
+    ) -> dict[str, list[int]]:
+        """Image -> classes that may be drawn in it, images in the order of their names."""
+        if self._class_draw not in ("pairs", "image"):
+            return {}
+        if present is None:
+            found: dict[str, list[int]] = {}
+            for class_id, pool in self._pools.items():
+                for image in pool:
+                    found.setdefault(image, []).append(class_id)
+        else:
+            found = {i: [c for c in own if c in self._pools] for i, own in present.items()}
+        return {image: found[image] for image in sorted(found) if found[image]}
 
     def _ways(self, primary: int, i: int) -> tuple[int, ...]:
         def chosen(class_id: int) -> int:
@@ -165,12 +208,12 @@ class EpisodeSampler:
         name = self._names.get(class_id)
         return f"class {class_id} ({name})" if name else f"class {class_id}"
 
-    def _too_few(self, class_id: int, pools: Mapping[int, Sequence[str]]) -> str:
+    def _too_few(self, class_id: int, pools: Mapping[int, Sequence[str]], least: int) -> str:
         rest = [self._label(c) for c in self.skipped if c != class_id]
         also = f" (also too few: {shorten(rest)})" if rest else ""
         return (
             f"{self._label(class_id)} has {len(pools[class_id])} qualifying images, "
-            f"{self.shots}-shot episodes need {self.shots + 1}{also}: use fewer --shots, add "
+            f"{self.shots}-shot episodes need {least}{also}: use fewer --shots, add "
             "images, lower --rule min_pixels=N, or leave such classes out with --rule "
             "short_classes=skip"
         )

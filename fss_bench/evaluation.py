@@ -3,8 +3,10 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +23,19 @@ from fss_bench.dataset import SegDataset
 from fss_bench.encoding import ImageStore
 from fss_bench.episodes import EpisodeSpec
 from fss_bench.errors import FssBenchError, ResultsError, one_line
+from fss_bench.geometry import square_side
 from fss_bench.identity import code_sha256, describe_method, run_id
 from fss_bench.images import write_png
 from fss_bench.loading import EpisodeLoader, Step, StepData, load_steps, plan_steps
 from fss_bench.method import input_size_of
-from fss_bench.metrics import TWIN, compute_metrics, confusion, episode_counts
-from fss_bench.ops import resize_logits
+from fss_bench.metrics import compute_metrics
 from fss_bench.protocols import EvaluationProtocol
 from fss_bench.results import SCHEMA_VERSION, PartialRun, ResultStore, Run, fingerprint
+from fss_bench.scoring import Answers, Row, score_row
 from fss_bench.setting import Setting, create_setting
 
 Progress = Callable[[int, int, float], None]
 """Called after every step with episodes done, episodes in all, and the running mIoU."""
-Row = dict[str, Any]
 
 
 def evaluate(
@@ -82,136 +84,173 @@ def evaluate(
         rules=rules,
         split_lists=split_lists,
     )
-    evaluation = Evaluation(method, setting, compute or Compute(), progress)
-    if store is None:
-        return evaluation.run()
-    return evaluation.run_in(store, resume, save_predictions)
+    evaluation = Evaluation(method, [setting], compute or Compute(), progress)
+    runs = evaluation.run() if store is None else evaluation.run_in(store, resume, save_predictions)
+    return runs[0]
+
+
+@dataclass
+class _Member:
+    """One of the runs that share a pass, in the making."""
+
+    setting: Setting
+    record: dict[str, Any]
+    rows: list[Row] = field(default_factory=list)
+    partial: PartialRun | None = None
+    predictions: Path | None = None
+    finished: Run | None = None
+
+    @cached_property
+    def done(self) -> set[int]:
+        """Episodes that were there before."""
+        return {row["index"] for row in self.rows}
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Keep rows, and have them on disk when this returns."""
+        fresh = [row for row in rows if row["index"] not in self.done]
+        if self.partial is not None:
+            self.partial.append(fresh)
+        self.rows += fresh
 
 
 class Evaluation:
-    """One run in the making.
+    """One pass over the episodes that settings share, scored under the protocol of each.
 
     Args:
         method: the module; moved to the device and set to eval mode.
-        setting: what it is evaluated on.
+        settings: what it is evaluated on; they have one `segmentation_key`.
         compute: how to run.
         progress: called after every step.
+        images: what an earlier pass of the same method and input rules has encoded.
+        later: image -> how many passes after this one it is needed again, from 1.
 
     Raises:
-        FssBenchError: no such device or precision, a batch size below 1, or a checkpoint that must
-            not be evaluated on this setting.
+        FssBenchError: no such device or precision, a batch size below 1, an input side that the
+            backbone does not take, or a checkpoint that must not be evaluated on a setting.
     """
 
     def __init__(
         self,
         method: nn.Module,
-        setting: Setting,
+        settings: Sequence[Setting],
         compute: Compute,
         progress: Progress | None = None,
+        images: ImageStore | None = None,
+        later: Mapping[str, int] | None = None,
     ) -> None:
         checkpoint = getattr(method, "checkpoint", None)
         if isinstance(checkpoint, Checkpoint):  # a stranger's attribute may have that name
-            check_use(checkpoint, setting)
-        self.setting, self.compute, self.progress = setting, compute, progress
+            for setting in settings:
+                check_use(checkpoint, setting)
+        self.setting, self.compute, self.progress = settings[0], compute, progress
         self.device = compute.torch_device()
         self.dtype = compute.dtype()
         self.method = method.to(self.device).eval()
+        self.images = images or ImageStore(self.method, self.device)
+        self._later, self._charged = later or {}, set[str]()
+        self.side = input_side(method, self.setting)
         self.started = datetime.now(UTC)
-        self.record = self._identify()
+        self.members = [_Member(setting, self._identify(setting)) for setting in settings]
 
-    def run(self) -> Run:
-        """Evaluate in memory."""
-        return self._finish(self._segment([], None, None))
+    def run(self) -> list[Run]:
+        """Evaluate in memory: a run a setting."""
+        self._segment(self.members)
+        return [self._finish(member) for member in self.members]
 
-    def run_in(self, store: ResultStore, resume: bool, save_predictions: bool) -> Run:
-        """Evaluate what the store does not have yet, and keep it there."""
+    def run_in(self, store: ResultStore, resume: bool, save_predictions: bool) -> list[Run]:
+        """Evaluate what the store does not have yet, and keep it there: a run a setting."""
         store.check_writable()
-        with store.partial(self.record["run_id"]) as partial:
-            found = store.find(self.record) if resume else None
-            if found and (found.has_predictions or not save_predictions):
-                return found
-            rows = partial.rows(with_predictions=save_predictions) if resume else []
-            if not rows:
-                partial.discard()
-            predictions = partial.predictions if save_predictions else None
-            run = self._finish(self._segment(rows, partial, predictions))
-            stored = store.write(run, predictions)
+        with ExitStack() as stack:
+            for member in self.members:
+                member.partial = stack.enter_context(store.partial(member.record["run_id"]))
+                self._take_up(member, store, resume, save_predictions)
+            missing = [member for member in self.members if member.finished is None]
+            if missing:
+                self._segment(missing)
+            for member in missing:
+                member.finished = store.write(self._finish(member), member.predictions)
+                member.partial.discard()  # type: ignore[union-attr]
+        return [member.finished for member in self.members if member.finished is not None]
+
+    def _take_up(
+        self, member: _Member, store: ResultStore, resume: bool, save_predictions: bool
+    ) -> None:
+        """What the store has of a run: all of it, the first episodes, or nothing."""
+        partial = member.partial
+        found = store.find(member.record) if resume else None
+        if partial is None or (found and (found.has_predictions or not save_predictions)):
+            member.finished = found
+            return
+        member.rows = partial.rows(with_predictions=save_predictions) if resume else []
+        if not member.rows:
             partial.discard()
-        return stored
+        member.predictions = partial.predictions if save_predictions else None
 
-    def _segment(
-        self, rows: list[Row], partial: PartialRun | None, predictions: Path | None
-    ) -> list[Row]:
-        """Rows of all episodes: those given, and the missing ones as they are segmented."""
+    def _segment(self, members: Sequence[_Member]) -> None:
+        """Segment the episodes that any of the members lacks."""
         self.gflops = self._count_gflops()  # before the work: a method may fail here
-        done = {row["index"] for row in rows}
-        specs = [spec for spec in self.setting.specs if spec.index not in done]
-        rows, running = list(rows), _RunningMean()
-        running.add(rows)
+        lead = members[0]
+        specs = [s for s in self.setting.specs if any(s.index not in m.done for m in members)]
+        running = _RunningMean()
+        running.add(lead.rows)
         with torch.no_grad(), self._autocast():
-            for step, data in self._steps(specs):
-                fresh = self._step(step, data, predictions)
-                if partial is not None:
-                    partial.append(fresh)
-                rows += fresh
-                running.add(fresh)
+            for step, data in self._steps(specs, members):
+                known = len(lead.rows)
+                self._step(step, data, members)
+                running.add(lead.rows[known:])
                 if self.progress:
-                    self.progress(len(rows), len(self.setting.specs), running.miou)
-        return rows
+                    self.progress(len(lead.rows), len(lead.setting.specs), running.miou)
 
-    def _steps(self, specs: Sequence[EpisodeSpec]) -> Iterator[tuple[Step, StepData]]:
-        self.images = ImageStore(self.method, self.device)
-        size = input_size_of(self.method)
-        room = self.compute.cache_bytes(self.device) // self.images.bytes_per_image(size)
-        steps = plan_steps(specs, self.compute.batch_size, capacity=room)
-        loader = EpisodeLoader(self.setting.dataset, self.setting.protocol, steps, size)
+    def _steps(
+        self, specs: Sequence[EpisodeSpec], members: Sequence[_Member]
+    ) -> Iterator[tuple[Step, StepData]]:
+        room = self.compute.cache_bytes(self.device) // self.images.bytes_per_image(self.side)
+        batch = self.compute.batch_size
+        steps = plan_steps(specs, batch, room, self.images.kept, self._later)
+        loader = EpisodeLoader(
+            self.setting.dataset,
+            self.setting.protocol,
+            steps,
+            self.side,
+            [member.setting.protocol for member in members],
+        )
         return load_steps(loader, self.compute.workers)
 
-    def _step(self, step: Step, data: StepData, predictions: Path | None) -> list[Row]:
-        start = time.perf_counter()
+    def _step(self, step: Step, data: StepData, members: Sequence[_Member]) -> None:
         self.images.add(data.images)
-        logits = self.images.logits(step.specs, data.support_masks).float()
-        _check_logits(logits, step.specs)
-        guesses = [
-            resize_logits(one[None], (mask.shape[-2], mask.shape[-1]))[0].argmax(dim=0)
-            for one, mask in zip(logits, data.query_masks, strict=True)
-        ]
-        labels = [guess.to("cpu", torch.uint8).numpy() for guess in guesses]
+        start = time.perf_counter()
+        answers = Answers(self._logits(step, data.support_masks), self.side)
+        head = time.perf_counter() - start
+        images = {image for spec in step.specs for image in spec.images}
+        encoding = self.images.seconds({*data.images, *(images - self._charged)})
+        self._charged |= images
         self.images.forget(step.evict)
-        milliseconds = (time.perf_counter() - start) * 1000 / len(step.specs)
-        if predictions is not None:
-            _save(predictions, step.specs, labels)
-        return [
-            self._row(spec, label, mask.numpy(), milliseconds)
-            for spec, label, mask in zip(step.specs, labels, data.query_masks, strict=True)
-        ]
+        for member, masks in zip(members, data.query_masks, strict=True):
+            protocol = member.setting.protocol
+            labels, seconds = answers.labels(masks, protocol)
+            milliseconds = 1000 * (encoding + head + seconds) / len(step.specs)
+            if member.predictions is not None:
+                _save(member.predictions, step.specs, labels)
+            member.add(
+                [
+                    score_row(spec, label, mask.numpy(), protocol, milliseconds)
+                    for spec, label, mask in zip(step.specs, labels, masks, strict=True)
+                ]
+            )
 
-    def _row(
-        self,
-        spec: EpisodeSpec,
-        prediction: NDArray[np.uint8],
-        target: NDArray[np.uint8],
-        milliseconds: float,
-    ) -> Row:
-        matrix = confusion(prediction, target, self.setting.ways)
-        as_background = episode_counts(matrix, ignore_as_background=True)
-        counts = as_background
-        if self.setting.protocol.query_ignore == "excluded":
-            counts = episode_counts(matrix)
-        return {
-            "index": spec.index,
-            "class_ids": list(spec.classes),
-            "query": spec.query,
-            "supports": [list(way) for way in spec.supports],
-            **counts.columns(),
-            **as_background.columns(TWIN),
-            "iou_fg": counts.inter_fg / counts.union_fg if counts.union_fg else None,
-            "ms": milliseconds,
-        }
+    def _logits(self, step: Step, support_masks: Tensor) -> Tensor:
+        """Logits [B, K', 1 + N, h, w] of a step; see `Answers`."""
+        if self.setting.protocol.kshot == "method" or self.setting.shots == 1:
+            logits = self.images.logits(step.specs, support_masks).float()
+            _check_logits(logits, step.specs)
+            return logits[:, None]
+        shots = self.images.shot_logits(step.specs, support_masks).float()
+        for k in range(shots.shape[1]):
+            _check_logits(shots[:, k], step.specs)
+        return shots
 
-    def _identify(self) -> dict[str, Any]:
-        """The record of this run as far as it is known before the first episode."""
-        setting = self.setting
+    def _identify(self, setting: Setting) -> dict[str, Any]:
+        """The record of a run as far as it is known before the first episode."""
         record = {
             "schema_version": SCHEMA_VERSION,
             "run_id": "",
@@ -225,11 +264,12 @@ class Evaluation:
                 ),
                 "test_images": len(setting.dataset.images("test")),
             },
-            "protocol": {**asdict(setting.protocol), "label": setting.protocol.label},
+            "protocol": setting.protocol.record,
             "fold": setting.fold,
             "ways": setting.ways,
             "shots": setting.shots,
             "seed": setting.seed,
+            "input_size": self.side,
             "precision": self.compute.precision,
             "device_type": self.device.type,
             "code_sha256": code_sha256(
@@ -242,14 +282,19 @@ class Evaluation:
         record["run_id"] = run_id(record, setting, self.method)
         return record
 
-    def _finish(self, rows: list[Row]) -> Run:
-        table = pd.DataFrame(rows).sort_values("index", ignore_index=True)
-        setting = self.setting
+    def _finish(self, member: _Member) -> Run:
+        table = pd.DataFrame(member.rows).sort_values("index", ignore_index=True)
+        setting, protocol = member.setting, member.setting.protocol
         metrics = compute_metrics(
-            table, setting.dataset.class_names, setting.classes, setting.protocol.empty_class
+            table,
+            setting.dataset.class_names,
+            setting.classes,
+            protocol.empty_class,
+            protocol.fb_iou,
+            protocol.runs,
         )
         record = {
-            **self.record,
+            **member.record,
             "cost": self._cost(table),
             "environment": cost.environment(),
             "started": self.started.isoformat(timespec="seconds"),
@@ -269,7 +314,7 @@ class Evaluation:
         }
 
     def _count_gflops(self) -> float:
-        size, ways, shots = input_size_of(self.method), self.setting.ways, self.setting.shots
+        size, ways, shots = self.side, self.setting.ways, self.setting.shots
         support = torch.zeros(1, ways, shots, 3, size, size, device=self.device)
         masks = torch.zeros(1, ways, shots, size, size, dtype=torch.uint8, device=self.device)
         masks[..., : size // 2] = 1
@@ -278,6 +323,23 @@ class Evaluation:
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)
+
+
+def input_side(method: nn.Module, setting: Setting) -> int:
+    """Side of the squares that a method is given under a setting's protocol.
+
+    Raises:
+        FssBenchError: the backbone takes squares of one size only, and this is another.
+    """
+    side = square_side(setting.protocol, setting.dataset, input_size_of(method))
+    fixed = getattr(getattr(method, "backbone", None), "fixed_size", None)
+    if fixed and side != fixed and setting.protocol.image_resize == "native":
+        raise FssBenchError(
+            f"protocol {setting.protocol.label} takes images as they are, here in squares of "
+            f"{side} px, and the backbone takes {fixed}x{fixed} alone: use another backbone, or "
+            "--rule image_resize=warp"
+        )
+    return side
 
 
 class _RunningMean:

@@ -127,6 +127,19 @@ class Index:
         found = {int(str(c)): sorted(g) for c, g in rows.groupby("class_id")["image"]}
         return {c: found.get(c, []) for c in classes}
 
+    def class_pixels(self, split: str, classes: Iterable[int]) -> dict[str, dict[int, int]]:
+        """Image -> pixels of each of these classes in it; only images and classes that have some.
+
+        Images in the order of the source.
+        """
+        rows = self.table[(self.table["split"] == split) & (self.table["pixels"] > 0)]
+        rows = rows[rows["class_id"].isin(list(classes))]
+        found: dict[str, dict[int, int]] = {}
+        columns = (rows[name].tolist() for name in ("image", "class_id", "pixels"))
+        for image, class_id, pixels in zip(*columns, strict=True):
+            found.setdefault(image, {})[class_id] = pixels
+        return found
+
     @cached_property
     def sizes(self) -> dict[str, tuple[int, int]]:
         """Image -> height and width of its mask."""

@@ -5,13 +5,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fss_bench.metrics import averaged_classes, class_counts
+from fss_bench.metrics import averaged_a_run, class_counts, fb_iou, run_tables
 from fss_bench.results import Run, fingerprint
 from fss_bench.statistics import bootstrap_mean_iou
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = (
     "rank,method,backbone,weights,dataset,protocol,ways,shots,fold0,fold1,fold2,fold3,miou,"
@@ -56,19 +59,41 @@ class Row:
         """95 % bootstrap interval of `miou`."""
         if not self.complete:
             return None
-        rule = self._any.record["protocol"]["empty_class"]
         runs = self.folds.values()
         return bootstrap_mean_iou(
-            [class_counts(run.episodes) for run in runs],
-            [averaged_classes(run.metrics.per_class, rule) for run in runs],
+            [class_counts(table) for run in runs for table in self._tables(run)],
+            [classes for run in runs for classes in averaged_a_run(run)],
         )
 
     @property
+    def repetitions(self) -> int:
+        """How often the protocol repeats the evaluation with other seeds."""
+        return int(self._any.record["protocol"].get("runs", 1))
+
+    @property
+    def miou_std(self) -> float | None:
+        """Standard deviation of the repetitions' means over folds; None of a single one."""
+        if not self.complete or self.repetitions == 1:
+            return None
+        means = np.mean([run.metrics.miou_runs for run in self.folds.values()], axis=0)
+        return float(np.std(means, ddof=1))
+
+    @cached_property
     def fb_iou(self) -> float | None:
-        """Mean FB-IoU over folds, or None while folds are missing."""
+        """FB-IoU by the protocol's rule, or None while folds are missing.
+
+        The mean over folds; under `all-folds` counts are pooled over them.
+        """
         if not self.complete:
             return None
-        return float(np.mean([run.metrics.fb_iou for run in self.folds.values()]))
+        runs = list(self.folds.values())
+        if self._any.record["protocol"].get("fb_iou") != "all-folds":
+            return float(np.mean([run.metrics.fb_iou for run in runs]))
+        repetitions = zip(*(self._tables(run) for run in runs), strict=True)
+        return float(np.mean([fb_iou(tables, 0.0, "all-folds") for tables in repetitions]))
+
+    def _tables(self, run: Run) -> "list[pd.DataFrame]":
+        return run_tables(run.episodes, self.repetitions)
 
     @cached_property
     def group(self) -> tuple[str, ...]:

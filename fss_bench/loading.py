@@ -5,24 +5,24 @@ new. An image is decoded and encoded again only if memory forced it out in betwe
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import AuthenticationError
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from PIL import Image
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from fss_bench.annotations import SPARSE, resize_labelled, support_annotation
+from fss_bench.annotations import support_annotation
 from fss_bench.dataset import SegDataset, check_size
 from fss_bench.episodes import Episode, EpisodeSpec
 from fss_bench.errors import FssBenchError
-from fss_bench.protocols import EvaluationProtocol
+from fss_bench.geometry import place_image, place_mask, place_target
+from fss_bench.protocols import PROTOCOLS, EvaluationProtocol
 
 
 @dataclass(frozen=True)
@@ -45,19 +45,26 @@ class StepData:
     """What a worker loaded for a step.
 
     Attributes:
-        images: image -> [3, S, S] uint8.
+        images: image -> [3, S, S] in 0 … 255.
         support_masks: [B, N, K, S, S] uint8.
-        query_masks: an [H, W] uint8 mask an episode: way number, 0 elsewhere, 255 ignore.
+        query_masks: for each protocol an [H, W] uint8 mask an episode, at the resolution of its
+            IoU: way number, 0 elsewhere, 255 ignore.
         error: what went wrong instead, as one line.
     """
 
     images: dict[str, Tensor]
     support_masks: Tensor
-    query_masks: list[Tensor]
+    query_masks: list[list[Tensor]]
     error: str | None = None
 
 
-def plan_steps(specs: Sequence[EpisodeSpec], batch_size: int, capacity: int) -> list[Step]:
+def plan_steps(
+    specs: Sequence[EpisodeSpec],
+    batch_size: int,
+    capacity: int,
+    kept: Collection[str] = (),
+    later: Mapping[str, int] | None = None,
+) -> list[Step]:
     """Group episodes and decide what to load and what to forget.
 
     Args:
@@ -65,21 +72,23 @@ def plan_steps(specs: Sequence[EpisodeSpec], batch_size: int, capacity: int) -> 
         batch_size: episodes a step.
         capacity: how many images may be kept between steps. When more would be, those whose next
             use is farthest away are forgotten (Belady's rule, optimal as the future is known).
+        kept: images that are there from before.
+        later: image -> how many passes after this one it is needed again, from 1.
     """
     groups = [specs[i : i + batch_size] for i in range(0, len(specs), batch_size)]
     needs = [list(dict.fromkeys(image for s in group for image in s.images)) for group in groups]
-    uses: dict[str, list[int]] = {}
+    uses = {image: [len(groups) + passes] for image, passes in (later or {}).items()}
     for step in range(len(needs) - 1, -1, -1):
         for image in needs[step]:
             uses.setdefault(image, []).append(step)
-    held: set[str] = set()
+    held = set(kept)
     steps = []
     for group, needed in zip(groups, needs, strict=True):
         load = [image for image in needed if image not in held]
         held.update(load)
         for image in needed:
             uses[image].pop()
-        evict = {image for image in held if not uses[image]}
+        evict = {image for image in held if not uses.get(image)}
         over = len(held) - len(evict) - capacity
         if over > 0:
             rest = sorted(held - evict, key=lambda image: (-uses[image][-1], image))
@@ -97,12 +106,20 @@ class EpisodeLoader(TorchDataset[StepData]):
         protocol: resize, ignore and annotation rules.
         steps: the plan.
         size: side S of the input square.
+        targets: protocols under which queries are scored; by default `protocol`. They share its
+            rules for what the method is given.
     """
 
     def __init__(
-        self, dataset: SegDataset, protocol: EvaluationProtocol, steps: Sequence[Step], size: int
+        self,
+        dataset: SegDataset,
+        protocol: EvaluationProtocol,
+        steps: Sequence[Step],
+        size: int,
+        targets: Sequence[EvaluationProtocol] = (),
     ) -> None:
         self.dataset, self.protocol, self.steps, self.size = dataset, protocol, steps, size
+        self.targets = targets or (protocol,)
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -115,10 +132,18 @@ class EpisodeLoader(TorchDataset[StepData]):
 
     def _load(self, step: Step) -> StepData:
         return StepData(
-            {image: load_square(self.dataset, image, self.size) for image in step.load},
+            {image: self._square(image) for image in step.load},
             torch.stack([self._support_masks(spec) for spec in step.specs]),
-            [self.query_mask(spec) for spec in step.specs],
+            self._query_masks(step.specs),
         )
+
+    def _query_masks(self, specs: Sequence[EpisodeSpec]) -> list[list[Tensor]]:
+        truths = [self._truth(spec) for spec in specs]
+        fitted = {
+            target.iou_at: [place_target(truth, self.size, target) for truth in truths]
+            for target in self.targets
+        }
+        return [fitted[target.iou_at] for target in self.targets]
 
     def _support_masks(self, spec: EpisodeSpec) -> Tensor:
         rows = [
@@ -129,58 +154,54 @@ class EpisodeLoader(TorchDataset[StepData]):
 
     def _support_mask(self, spec: EpisodeSpec, way: int, shot: int) -> Tensor:
         mask = support_annotation(self.dataset, self.protocol, spec, way, shot)
-        if self.protocol.annotation in SPARSE:
-            return torch.from_numpy(resize_labelled(mask, (self.size, self.size)))
-        return resize_nearest(torch.from_numpy(mask), self.size)
+        return place_mask(mask, self.size, self.protocol)
 
     def query_mask(self, spec: EpisodeSpec) -> Tensor:
         """Way numbers [H, W] at the resolution at which IoU is computed."""
+        return place_target(self._truth(spec), self.size, self.protocol)
+
+    def _truth(self, spec: EpisodeSpec) -> NDArray[np.uint8]:
+        """Way numbers [H, W] at the query's own size."""
         target: Any = None
         for way, class_id in enumerate(spec.classes, start=1):
             mask = self.dataset.load_mask(spec.query, class_id)
             target = np.where(mask == 255, 255, 0).astype(np.uint8) if target is None else target
             target[mask == 1] = way
-        whole = torch.from_numpy(target)
-        return resize_nearest(whole, self.size) if self.protocol.iou_at == "input" else whole
+        return np.asarray(target, dtype=np.uint8)
+
+    def _square(self, image: str) -> Tensor:
+        return load_square(self.dataset, image, self.size, self.protocol)
 
     def episode(self, spec: EpisodeSpec) -> Episode:
         """One episode as tensors, loaded on its own."""
-        supports = [
-            torch.stack([load_square(self.dataset, image, self.size) for image in way])
-            for way in spec.supports
-        ]
+        supports = [torch.stack([self._square(image) for image in way]) for way in spec.supports]
         return Episode(
             spec,
             to_float(torch.stack(supports)),
             self._support_masks(spec),
-            to_float(load_square(self.dataset, spec.query, self.size)),
+            to_float(self._square(spec.query)),
             self.query_mask(spec),
         )
 
 
-def load_square(dataset: SegDataset, image: str, size: int) -> Tensor:
-    """An image warped to a square with PIL's antialiased bilinear filter: [3, S, S] uint8.
+def load_square(
+    dataset: SegDataset,
+    image: str,
+    size: int,
+    protocol: EvaluationProtocol = PROTOCOLS["standard"],
+) -> Tensor:
+    """An image in its input square under a protocol's rules: [3, S, S] in 0 … 255.
 
     Raises:
         DatasetError: unreadable, or its mask has another size.
     """
     pixels = dataset.load_image(image)
     check_size(image, dataset.index.sizes[image], pixels.shape)
-    square = Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR)
-    return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
-
-
-def resize_nearest(mask: Tensor, size: int) -> Tensor:
-    """A mask [H, W] to a square [S, S] by torch's legacy nearest.
-
-    Its source index is floor(i * in / out) with in / out rounded to float32, as in the published
-    codes: where i * in / out is whole it may be one less.
-    """
-    return F.interpolate(mask[None, None], size=(size, size), mode="nearest")[0, 0]
+    return place_image(pixels, size, protocol)
 
 
 def to_float(images: Tensor) -> Tensor:
-    """uint8 pixels to [0, 1]."""
+    """Pixels in 0 … 255 to [0, 1]."""
     return images.float() / 255
 
 

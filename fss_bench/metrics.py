@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fss_bench.results import ClassScore, Metrics
+from fss_bench.results import ClassScore, Metrics, Run
 from fss_bench.statistics import bootstrap_mean_iou
 
 IGNORE = 255
@@ -56,17 +56,30 @@ def confusion(prediction: NDArray[Any], target: NDArray[Any], ways: int) -> NDAr
     return cells.reshape(ways + 2, ways + 1).astype(np.int64)
 
 
-def episode_counts(matrix: NDArray[np.int64], ignore_as_background: bool = False) -> EpisodeCounts:
-    """Counts from a `confusion` matrix; pixels labelled 255 are excluded, or background."""
+def episode_counts(
+    matrix: NDArray[np.int64], ignore_as_background: bool = False, drop_vanished: bool = False
+) -> EpisodeCounts:
+    """Counts from a `confusion` matrix.
+
+    Args:
+        matrix: see `confusion`.
+        ignore_as_background: pixels labelled 255 are background, else excluded.
+        drop_vanished: a way without a pixel in the target counts nothing, not even its false
+            positives; nor does the foreground without any.
+    """
     valid = matrix[:-1].copy()
     if ignore_as_background:
         valid[0] += matrix[-1]
     inter = np.diagonal(valid)
-    union = valid.sum(axis=0) + valid.sum(axis=1) - inter
-    total = int(valid.sum())
+    present = valid.sum(axis=1)
+    union = valid.sum(axis=0) + present - inter
+    union_fg = int(valid.sum()) - int(valid[0, 0])
+    if drop_vanished:
+        union[1:][present[1:] == 0] = 0
+        union_fg *= bool(present[1:].any())
     return EpisodeCounts(
         inter_fg=int(valid[1:, 1:].sum()),
-        union_fg=total - int(valid[0, 0]),
+        union_fg=union_fg,
         inter_bg=int(inter[0]),
         union_bg=int(union[0]),
         inter_ways=tuple(int(v) for v in inter[1:]),
@@ -81,40 +94,69 @@ def class_counts(episodes: pd.DataFrame, suffix: str = "") -> pd.DataFrame:
     return rows.set_axis(["class_id", "inter", "union"], axis=1).astype("int64")
 
 
+def run_tables(episodes: pd.DataFrame, runs: int) -> list[pd.DataFrame]:
+    """The episode table of each repetition: `runs` blocks of equal length, in order of index."""
+    if runs == 1:
+        return [episodes]
+    ordered = episodes.sort_values("index")
+    size = len(ordered) // runs
+    return [ordered.iloc[r * size : (r + 1) * size] for r in range(runs)]
+
+
 def compute_metrics(
     episodes: pd.DataFrame,
     names: Mapping[int, str],
     classes: Sequence[int],
     empty_class: str = "skip",
+    fb_rule: str = "fold",
+    runs: int = 1,
 ) -> Metrics:
     """mIoU, its interval, FB-IoU and the per-class table from one run's episode table.
 
     mIoU is the mean over classes of summed intersection / summed union over all episodes; FB-IoU is
-    the mean of foreground and background IoU, class ignored. Fractions in [0, 1].
+    by default the mean of foreground and background IoU, class ignored. Fractions in [0, 1]. Of
+    several repetitions each is scored on its own, and the mean of their scores is the score; counts
+    a class are their sums.
 
     Args:
         episodes: the episode table of one run.
         names: class id -> name.
         classes: the classes that the protocol averages over.
-        empty_class: `"skip"` or `"zero"`: what a class without a pixel contributes.
+        empty_class, fb_rule, runs: rules `empty_class`, `fb_iou` and `runs` of the protocol.
     """
-    rows = class_counts(episodes)
-    scores = _class_scores(rows, names, classes)
-    low, high = bootstrap_mean_iou([rows], [averaged_classes(scores, empty_class)])
+    tables = run_tables(episodes, runs)
+    rows = [class_counts(table) for table in tables]
+    scores = [_class_scores(each, names, classes) for each in rows]
+    mious = [_mean(each, empty_class) for each in scores]
+    twins = [_class_scores(class_counts(table, TWIN), names, classes) for table in tables]
+    fbs = [fb_iou([table], m, fb_rule) for table, m in zip(tables, mious, strict=True)]
+    low, high = bootstrap_mean_iou(rows, [averaged_classes(each, empty_class) for each in scores])
     return Metrics(
-        miou=_mean(scores, empty_class),
+        miou=float(np.mean(mious)),
         miou_ci95=(low, high),
-        fb_iou=_fb_iou(episodes),
-        miou_255_as_background=_mean(
-            _class_scores(class_counts(episodes, TWIN), names, classes), empty_class
-        ),
-        per_class=scores,
+        fb_iou=float(np.mean(fbs)),
+        miou_255_as_background=float(np.mean([_mean(each, empty_class) for each in twins])),
+        per_class=_class_scores(class_counts(episodes), names, classes),
+        miou_runs=tuple(mious),
     )
 
 
 def averaged_classes(scores: Mapping[str, ClassScore], empty_class: str) -> int:
     """Number of classes that mIoU is a mean over."""
-    return sum(empty_class == "zero" or score.iou is not None for score in scores.values())
+    return sum(empty_class != "skip" or score.iou is not None for score in scores.values())
+
+
+def averaged_a_run(run: Run) -> list[int]:
+    """Number of classes that mIoU is a mean over, for each repetition of a run."""
+    protocol, scores = run.record["protocol"], run.metrics.per_class
+    names = {score.class_id: name for name, score in scores.items()}
+    tables = run_tables(run.episodes, protocol.get("runs", 1))
+    return [
+        averaged_classes(
+            _class_scores(class_counts(table), names, list(names)), protocol["empty_class"]
+        )
+        for table in tables
+    ]
 
 
 def _class_scores(
@@ -140,8 +182,19 @@ def _mean(scores: Mapping[str, ClassScore], empty_class: str) -> float:
     return float(np.mean(values)) if values else 0.0
 
 
-def _fb_iou(episodes: pd.DataFrame) -> float:
-    total = episodes[list(COUNTS)].sum()
-    foreground = total["inter_fg"] / max(total["union_fg"], 1)
-    background = total["inter_bg"] / max(total["union_bg"], 1)
-    return float((foreground + background) / 2)
+def fb_iou(tables: Sequence[pd.DataFrame], miou: float, rule: str) -> float:
+    """Foreground-background IoU under the rule `fb_iou` of a protocol.
+
+    Args:
+        tables: episode tables whose counts are pooled.
+        miou: of the same episodes.
+        rule: `fold` and `all-folds` (which differ in the tables given): the mean of foreground and
+            background IoU; `class-mean`: the mean of mIoU and background IoU; `foreground`: the
+            foreground's alone.
+    """
+    total = pd.concat(tables)[list(COUNTS)].sum()
+    foreground = float(total["inter_fg"] / max(total["union_fg"], 1))
+    background = float(total["inter_bg"] / max(total["union_bg"], 1))
+    if rule == "foreground":
+        return foreground
+    return ((miou if rule == "class-mean" else foreground) + background) / 2

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from fss_bench.backbone import Features
 from fss_bench.method import Method
+from fss_bench.shots import merge_ways
 
 
 class OneWayMethod(Method):
@@ -38,15 +39,3 @@ class OneWayMethod(Method):
             ]
             episodes.append(merge_ways(torch.cat(answers)))
         return torch.stack(episodes)
-
-
-def merge_ways(logits: Tensor) -> Tensor:
-    """Two-channel logits of every way, [N, 2, h, w], to one episode's [1 + N, h, w].
-
-    One way is left as it is. Of several, background scores 0 and a way scores its foreground minus
-    its background: a pixel is of the way that is surest, if any is surer of foreground.
-    """
-    if len(logits) == 1:
-        return logits[0]
-    odds = logits[:, 1] - logits[:, 0]
-    return torch.cat([torch.zeros_like(odds[:1]), odds])

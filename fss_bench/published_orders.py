@@ -52,7 +52,15 @@ class HSNetLists:
         return HSNetLists([pair for pair in self.pairs if pair[0] in kept], by_class)
 
 
-def hsnet_episodes(lists: HSNetLists, *, fold: int, shots: int, episodes: int) -> list[EpisodeSpec]:
+def hsnet_episodes(
+    lists: HSNetLists,
+    *,
+    fold: int,
+    shots: int,
+    episodes: int,
+    seed: int = 0,
+    repeats: bool = True,
+) -> list[EpisodeSpec]:
     """HSNet's test episodes: NumPy's legacy stream from seed 0, one episode after the other.
 
     PASCAL walks the pair list and draws supports; COCO draws class, query, then supports. A support
@@ -60,10 +68,19 @@ def hsnet_episodes(lists: HSNetLists, *, fold: int, shots: int, episodes: int) -
     without replacement consumes a permutation of the whole list, so lengths and order of the lists
     matter.
 
+    Args:
+        lists: the fold's list.
+        fold: copied into the specs.
+        shots: supports an episode.
+        episodes: how many.
+        seed: of the stream.
+        repeats: whether supports may repeat, as published; else they are drawn until they differ.
+
     Raises:
-        EpisodeError: a class has fewer than two images.
+        EpisodeError: a class has too few images.
     """
-    rng = np.random.RandomState(0)
+    rng = np.random.RandomState(seed)
+    least = 2 if repeats else shots + 1
 
     def choice(pool: Sequence[Any]) -> Any:
         return pool[int(rng.choice(len(pool), 1, replace=False)[0])]
@@ -74,12 +91,12 @@ def hsnet_episodes(lists: HSNetLists, *, fold: int, shots: int, episodes: int) -
             query, class_id = lists.pairs[i % len(lists.pairs)]
         else:
             class_id = choice(sorted(lists.by_class))
-            query = choice(_pool(lists, class_id))
+            query = choice(_pool(lists, class_id, least))
         supports: list[str] = []
-        pool = _pool(lists, class_id)
+        pool = _pool(lists, class_id, least)
         while len(supports) < shots:
             support = choice(pool)
-            if support != query:
+            if support != query and (repeats or support not in supports):
                 supports.append(support)
         specs.append(EpisodeSpec(i, fold, (class_id,), query, (tuple(supports),)))
     return specs
@@ -177,10 +194,11 @@ def _unreadable(file: Path, error: Exception) -> DatasetError:
     return DatasetError(f"{file} cannot be read ({one_line(error)}): fetch it again")
 
 
-def _pool(lists: HSNetLists, class_id: int) -> Sequence[str]:
+def _pool(lists: HSNetLists, class_id: int, least: int) -> Sequence[str]:
     pool = lists.by_class.get(class_id, ())
-    if len(set(pool)) < 2:
+    if len(set(pool)) < least:
         raise EpisodeError(
-            f"class {class_id} has {len(pool)} listed images, an episode needs 2: use a larger tree"
+            f"class {class_id} has {len(pool)} listed images, an episode needs {least}: use a "
+            "larger tree"
         )
     return pool

@@ -38,20 +38,25 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Scores of one run, fractions in [0, 1]."""
+    """Scores of one run, fractions in [0, 1].
+
+    `miou_runs` holds the mIoU of each repetition that the protocol asks for; `miou` is their mean.
+    """
 
     miou: float
     miou_ci95: tuple[float, float]
     fb_iou: float
     miou_255_as_background: float
     per_class: dict[str, ClassScore]
+    miou_runs: tuple[float, ...] = ()
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Metrics":
         """Read the `metrics` object of a run.json."""
         scores = {name: ClassScore(**score) for name, score in data["per_class"].items()}
         low, high = data["miou_ci95"]
-        return cls(**{**data, "miou_ci95": (low, high), "per_class": scores})
+        runs = tuple(data.get("miou_runs", ()))
+        return cls(**{**data, "miou_ci95": (low, high), "per_class": scores, "miou_runs": runs})
 
 
 @dataclass(frozen=True)

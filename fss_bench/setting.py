@@ -1,18 +1,25 @@
 """A setting: dataset, fold, ways, shots, protocol and seed, resolved to a list of episodes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fss_bench.dataset import SegDataset
 from fss_bench.episodes import EpisodeSampler, EpisodeSpec, check_counts, episodes_sha256
 from fss_bench.errors import DatasetError, EpisodeError, FssBenchError
 from fss_bench.protocols import PROTOCOLS, EvaluationProtocol, get_protocol
-from fss_bench.published_orders import hsnet_episodes, read_hsnet_lists
+from fss_bench.published_draws import ORDERS, Listed
+from fss_bench.published_orders import HSNetLists, hsnet_episodes, read_hsnet_lists
 
+COCO = "coco20i"
+"""The dataset that the rule `coco_episodes` is about."""
 DATASET_RULES = ("fold_scheme", "coco_overlap", "coco_crowd")
+"""Rules that a dataset decides when it is opened."""
 
 
 @dataclass(frozen=True)
@@ -70,28 +77,102 @@ def create_setting(
         FssBenchError: a fold out of range, an unknown rule, or too few images.
     """
     novel = dataset.novel_classes(fold)
-    protocol = get_protocol(protocol)
-    protocol = protocol.replace_rules(_applicable(dataset.rules, protocol))
-    protocol = _changed(protocol, rules or {}, dataset)
-    _check_points(protocol)
-    if episodes is not None:
-        protocol = protocol.replace_rules({"episodes": episodes})
-    if protocol.order == "hsnet":
-        specs = _hsnet_specs(dataset, protocol, fold, ways, shots, split_lists)
-        return Setting(dataset, protocol, fold, ways, shots, seed, specs, novel)
-    sampler = EpisodeSampler(
-        dataset.index.pools("test", novel, protocol.min_pixels),
-        fold=fold,
-        ways=ways,
-        shots=shots,
-        seed=seed,
-        names=dataset.class_names,
-        short_classes=protocol.short_classes,
-    )
-    specs = sampler.take(protocol.episodes)
-    return Setting(
-        dataset, protocol, fold, ways, shots, seed, specs, sampler.classes, sampler.skipped
-    )
+    protocol = _resolve(dataset, protocol, rules or {}, episodes)
+    check_counts(ways, shots)
+    if protocol.seeds and seed:
+        raise EpisodeError(
+            f"--seed {seed}: protocol {protocol.name} has its own seeds: drop it, or change them "
+            f"with --rule seeds={seed}"
+        )
+    specs: list[EpisodeSpec] = []
+    for run_seed in protocol.seeds or range(seed, seed + protocol.runs):
+        draws = _Draws(dataset, protocol, fold, ways, shots, run_seed, split_lists)
+        drawn, skipped = draws.episodes()
+        specs += [replace(spec, index=len(specs) + i) for i, spec in enumerate(drawn)]
+    classes = [c for c in novel if c not in skipped]
+    return Setting(dataset, protocol, fold, ways, shots, seed, specs, classes, skipped)
+
+
+@dataclass(frozen=True)
+class _Draws:
+    """What one run's episodes are drawn from."""
+
+    dataset: SegDataset
+    protocol: EvaluationProtocol
+    fold: int
+    ways: int
+    shots: int
+    seed: int
+    split_lists: Path | None
+
+    def episodes(self) -> tuple[Sequence[EpisodeSpec], Sequence[int]]:
+        """The specs, and the classes left out for lack of images."""
+        protocol = self.protocol
+        count = episodes_of(protocol, self.dataset)
+        if protocol.order == "hsnet":
+            return self._hsnet(count), ()
+        if protocol.order != "balanced":
+            draw_order = ORDERS[protocol.order]
+            return draw_order(self._listed(), self.ways, self.shots, count, self.seed)
+        sampler = self._sampler()
+        return sampler.take(count), sampler.skipped
+
+    def _sampler(self) -> EpisodeSampler:
+        index, protocol = self.dataset.index, self.protocol
+        novel = self.dataset.novel_classes(self.fold)
+        present = None
+        if protocol.min_pixels_of == "image":
+            present = {
+                image: sorted(pixels)
+                for image, pixels in index.class_pixels(protocol.test_split, novel).items()
+                if max(pixels.values()) >= protocol.min_pixels
+            }
+        return EpisodeSampler(
+            index.pools(protocol.test_split, novel, protocol.min_pixels),
+            fold=self.fold,
+            ways=self.ways,
+            shots=self.shots,
+            seed=self.seed,
+            names=self.dataset.class_names,
+            short_classes=protocol.short_classes,
+            class_draw=protocol.class_draw,
+            support_draw=protocol.support_draw,
+            support_query=protocol.support_query,
+            present=present,
+        )
+
+    def _listed(self) -> Listed:
+        novel = self.dataset.novel_classes(self.fold)
+        pixels = self.dataset.index.class_pixels(self.protocol.test_split, novel)
+        ordered = {image: pixels[image] for image in sorted(pixels)}  # as VOC's and BAM's lists are
+        names = {c: self.dataset.class_names[c] for c in novel}
+        return Listed(self.fold, ordered, self.protocol, names)
+
+    def _hsnet(self, count: int) -> list[EpisodeSpec]:
+        protocol, dataset = self.protocol, self.dataset
+        _check_one_way(protocol, self.ways)
+        if self.split_lists is None:
+            raise DatasetError(
+                f"protocol {protocol.name} replays published lists: pass their folder with "
+                "--split-lists"
+            )
+        if protocol.fold_scheme != "interleaved":
+            raise EpisodeError(f"protocol {protocol.name} has lists for interleaved folds only")
+        lists = read_hsnet_lists(self.split_lists, dataset.name, self.fold)
+        lists = lists.restricted_to(dataset.images("test"))
+        if not any(lists.by_class.values()):
+            raise DatasetError(
+                "none of the images of the official list is among the test images of "
+                f"{dataset.identity}: use the data that the list was made for"
+            )
+        return _hsnet_episodes(lists, protocol, self.fold, self.shots, count, self.seed)
+
+
+def episodes_of(protocol: EvaluationProtocol, dataset: SegDataset | str) -> int:
+    """Episodes a fold and run of a protocol on a dataset; 0 is all pairs once."""
+    name = dataset if isinstance(dataset, str) else dataset.name
+    own = protocol.coco_episodes if name == COCO else None
+    return protocol.episodes if own is None else own
 
 
 def train_sampler(
@@ -126,11 +207,73 @@ def train_sampler(
     )
 
 
+def training_mask(
+    dataset: SegDataset, protocol: EvaluationProtocol, *, fold: int, image: str, class_id: int
+) -> NDArray[np.uint8]:
+    """Mask of a base class [H, W] as a training target: 1 on it, 0 off it, 255 out of the loss.
+
+    Novel objects are background, or 255 under `base_images="ignore"`; pixels labelled 255 follow
+    `train_ignore`, and stay 255 where that is left to the `method`.
+
+    Raises:
+        FssBenchError: the class is novel in this fold.
+    """
+    novel = dataset.novel_classes(fold)
+    if class_id in novel:
+        raise FssBenchError(
+            f"class {class_id} ({dataset.class_names[class_id]}) is novel in fold {fold} of "
+            f"{dataset.name}: it must not be trained on"
+        )
+    mask = dataset.load_mask(image, class_id)
+    void = {"background": 0, "foreground": 1}.get(protocol.train_ignore, 255)
+    target = np.where(mask == 255, np.uint8(void), mask)
+    if protocol.base_images == "ignore":
+        for other in novel:
+            target[(dataset.load_mask(image, other) == 1) & (target == 0)] = 255
+    return target
+
+
+def protocol_dataset_options(
+    protocol: str | EvaluationProtocol, dataset: type[SegDataset], rules: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Options that open a dataset as a protocol asks for it, such as its folds.
+
+    Args:
+        protocol: see `get_protocol`.
+        dataset: the dataset's class, whose `rule_options` tells which rules are its own.
+        rules: changed rules.
+    """
+    resolved = get_protocol(protocol).replace_rules(rules)
+    return {option: getattr(resolved, rule) for rule, option in dataset.rule_options.items()}
+
+
+def _resolve(
+    dataset: SegDataset,
+    protocol: str | EvaluationProtocol,
+    rules: Mapping[str, Any],
+    episodes: int | None,
+) -> EvaluationProtocol:
+    """The named protocol, then what the dataset changes, then what the user changes."""
+    resolved = get_protocol(protocol)
+    resolved = resolved.replace_rules(_applicable(dataset.rules, resolved))
+    own_count = dataset.name == COCO and resolved.coco_episodes is not None
+    if own_count and "episodes" in rules:
+        raise FssBenchError(
+            f"rule episodes={rules['episodes']}: on {COCO} protocol {resolved.name} goes by "
+            f"coco_episodes={resolved.coco_episodes}: use --episodes {rules['episodes']}"
+        )
+    resolved = _changed(resolved, rules, dataset)
+    _check_points(resolved)
+    if episodes is not None:
+        resolved = resolved.replace_rules({"coco_episodes" if own_count else "episodes": episodes})
+    return resolved
+
+
 def _applicable(rules: Mapping[str, Any], protocol: EvaluationProtocol) -> dict[str, Any]:
-    """A dataset's rules; those for drawing episodes do not touch a published order."""
+    """A dataset's rules; those for drawing episodes do not touch an order of published lists."""
     drawing = {"min_pixels", "short_classes"}
-    published = protocol.order != "balanced"
-    return {k: v for k, v in rules.items() if not (published and k in drawing)}
+    listed = protocol.order == "hsnet"
+    return {k: v for k, v in rules.items() if not (listed and k in drawing)}
 
 
 def _changed(
@@ -183,38 +326,27 @@ def listed_episodes(
             f"protocol {resolved.name} draws episodes from the data: pass its folder with "
             "--data-root"
         )
-    _check_one_way(resolved, ways, shots)
+    check_counts(ways, shots)
+    _check_one_way(resolved, ways)
     lists = read_hsnet_lists(split_lists, dataset, fold)
-    return hsnet_episodes(lists, fold=fold, shots=shots, episodes=resolved.episodes)
+    (seed,) = resolved.seeds or (0,)
+    return _hsnet_episodes(lists, resolved, fold, shots, resolved.episodes, seed)
 
 
-def _hsnet_specs(
-    dataset: SegDataset,
+def _hsnet_episodes(
+    lists: HSNetLists,
     protocol: EvaluationProtocol,
     fold: int,
-    ways: int,
     shots: int,
-    split_lists: Path | None,
+    episodes: int,
+    seed: int,
 ) -> list[EpisodeSpec]:
-    _check_one_way(protocol, ways, shots)
-    if split_lists is None:
-        raise DatasetError(
-            f"protocol {protocol.name} replays published lists: pass their folder with "
-            "--split-lists"
-        )
-    if protocol.fold_scheme != "interleaved":
-        raise EpisodeError(f"protocol {protocol.name} has lists for interleaved folds only")
-    lists = read_hsnet_lists(split_lists, dataset.name, fold)
-    lists = lists.restricted_to(dataset.images("test"))
-    if not any(lists.by_class.values()):
-        raise DatasetError(
-            "none of the images of the official list is among the test images of "
-            f"{dataset.identity}: use the data that the list was made for"
-        )
-    return hsnet_episodes(lists, fold=fold, shots=shots, episodes=protocol.episodes)
+    repeats = protocol.support_draw == "repeat"
+    return hsnet_episodes(
+        lists, fold=fold, shots=shots, episodes=episodes, seed=seed, repeats=repeats
+    )
 
 
-def _check_one_way(protocol: EvaluationProtocol, ways: int, shots: int) -> None:
-    check_counts(ways, shots)
+def _check_one_way(protocol: EvaluationProtocol, ways: int) -> None:
     if ways != 1:
         raise EpisodeError(f"protocol {protocol.name} is 1-way: --ways {ways} is not possible")

@@ -53,3 +53,162 @@ def _resampled_iou(
     n = len(inter)
     weights = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
     return np.asarray(weights @ inter / np.maximum(weights @ union, 1), dtype=np.float64)
+
+
+Classes = Sequence[int | None]
+"""A number a fold: how many classes its mean is over; None for those with a pixel."""
+
+
+def pooled_mean_iou(folds: "Sequence[pd.DataFrame]", classes: Classes | None = None) -> float:
+    """Mean over folds of the mean over classes of summed intersection / summed union.
+
+    Args:
+        folds: as for `bootstrap_mean_iou`.
+        classes: how many classes a fold's mean is over; by default those with a pixel.
+    """
+    if not folds:
+        return 0.0
+    means = []
+    for i, rows in enumerate(folds):
+        pooled = np.array([[counts.sum(axis=0)] for counts in _by_class([rows])])
+        means.append(_mean_ious(pooled, _counted(pooled, [classes], i))[0, 0])
+    return float(np.mean(means))
+
+
+def bootstrap_difference(
+    first: "Sequence[pd.DataFrame]",
+    second: "Sequence[pd.DataFrame]",
+    classes: tuple[Classes | None, Classes | None] = (None, None),
+    *,
+    paired: bool,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """95 % percentile interval of the second mIoU less the first, resampled as for one.
+
+    Args:
+        first, second: folds as for `bootstrap_mean_iou`; paired ones have the same rows.
+        classes: for each, how many classes a fold's mean is over; by default those with a pixel.
+        paired: every resample weighs the episodes of both alike; else each draws its own.
+        resamples: number of bootstrap samples.
+        seed: seed of the resampling.
+
+    Returns:
+        Lower and upper bound, fractions in [-1, 1].
+    """
+    rng = np.random.RandomState(seed)
+    if paired:
+        pairs = list(zip(first, second, strict=True))
+        before, after = _bootstrap_means(pairs, classes, resamples, rng).T
+    else:
+        before, after = (
+            _bootstrap_means([[rows] for rows in folds], [counted], resamples, rng)[:, 0]
+            for folds, counted in zip((first, second), classes, strict=True)
+        )
+    low, high = np.percentile(after - before, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def permutation_p(
+    first: "Sequence[pd.DataFrame]",
+    second: "Sequence[pd.DataFrame]",
+    classes: tuple[Classes | None, Classes | None] = (None, None),
+    *,
+    permutations: int = RESAMPLES,
+    seed: int = 0,
+) -> float:
+    """Two-sided p-value of a paired permutation test of two mIoUs on the same episodes.
+
+    If neither is better, each episode's counts could as well be the other's: they are swapped with
+    probability 1/2. The observed assignment counts as one of the permutations, so p is never 0.
+
+    Args:
+        first, second: folds as for `bootstrap_difference`, with a column `episode`: the rows (ways)
+            of one episode are swapped together.
+        classes: for each, how many classes a fold's mean is over; by default those with a pixel.
+        permutations: number of random swaps.
+        seed: seed of the swaps.
+    """
+    rng = np.random.RandomState(seed)
+    means = np.zeros((permutations + 1, 2))
+    for i, tables in enumerate(zip(first, second, strict=True)):
+        episodes, rows = np.unique(tables[0]["episode"].to_numpy(), return_inverse=True)
+        swaps = rng.randint(0, 2, size=(permutations + 1, len(episodes)), dtype=np.int8)
+        swaps[0] = 0  # as observed
+        pooled = np.array(
+            [
+                _swapped(counts, swaps[:, rows[places]])
+                for counts, places in zip(_by_class(tables), _places(tables[0]), strict=True)
+            ]
+        )
+        fixed = [None if c is None else c[i] for c in classes]
+        seen = (pooled[..., 1] > 0).sum(axis=0)  # a class may have pixels in one of the two alone
+        counted = [seen[:, k] if n is None else np.full(len(seen), n) for k, n in enumerate(fixed)]
+        means += _mean_ious(pooled, np.stack(counted, axis=1))
+    differences = np.abs(means[:, 1] - means[:, 0])
+    as_far = int((differences[1:] >= differences[0] - 1e-12).sum())
+    return (1 + as_far) / (1 + permutations)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's correction: the chance of any false finding among all the tests stays below p."""
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted
+
+
+def _places(rows: "pd.DataFrame") -> list[NDArray[np.int64]]:
+    """Row numbers of each class, classes in order."""
+    ids = rows["class_id"].to_numpy()
+    return [np.flatnonzero(ids == class_id) for class_id in np.unique(ids)]
+
+
+def _by_class(tables: "Sequence[pd.DataFrame]") -> list[NDArray[np.int64]]:
+    """A class an array [rows, tables, 2]: intersection and union of the same rows of each table."""
+    counts = np.stack([rows[["inter", "union"]].to_numpy(np.int64) for rows in tables], axis=1)
+    return [counts[places] for places in _places(tables[0])]
+
+
+def _bootstrap_means(
+    folds: "Sequence[Sequence[pd.DataFrame]]",
+    classes: Sequence[Classes | None],
+    resamples: int,
+    rng: np.random.RandomState,
+) -> NDArray[np.float64]:
+    """MIoUs [resamples, tables] of tables that share episodes; a fold is one table each."""
+    means = np.zeros((resamples, len(classes)))
+    for i, tables in enumerate(folds):
+        groups = _by_class(tables)
+        totals = np.array([[counts.sum(axis=0)] for counts in groups])
+        pooled = []
+        for counts in groups:
+            n = len(counts)
+            weights = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
+            pooled.append((weights @ counts.reshape(n, -1)).reshape(resamples, *counts.shape[1:]))
+        means += _mean_ious(np.array(pooled), _counted(totals, classes, i)) / len(folds)
+    return means
+
+
+def _swapped(counts: NDArray[np.int64], swaps: NDArray[np.int8]) -> NDArray[np.int64]:
+    """Sums [permutations, 2, 2] of counts [rows, 2, 2] whose two tables are swapped where 1."""
+    moved = swaps.astype(np.float64) @ (counts[:, 1] - counts[:, 0])  # exact below 2**53
+    gains: NDArray[np.int64] = np.stack([moved, -moved], axis=1).astype(np.int64)
+    return np.asarray(counts.sum(axis=0) + gains)
+
+
+def _counted(
+    totals: NDArray[np.int64], classes: Sequence[Classes | None], fold: int
+) -> NDArray[np.int64]:
+    """Classes that each table's mean is over, [1, tables], from sums [classes, 1, tables, 2]."""
+    seen = (totals[..., 1] > 0).sum(axis=(0, 1))
+    fixed = [None if c is None else c[fold] for c in classes]
+    return np.array([[seen[k] if n is None else n for k, n in enumerate(fixed)]])
+
+
+def _mean_ious(pooled: NDArray[np.int64], counted: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Mean IoU over classes: sums [classes, …, tables, 2] -> [..., tables]."""
+    ious = pooled[..., 0] / np.maximum(pooled[..., 1], 1)
+    return np.asarray(ious.sum(axis=0) / np.maximum(counted, 1), dtype=np.float64)

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,7 +147,7 @@ def make_run() -> Callable[..., "Run"]:
                 "test_images": 3,
                 **changes.pop("dataset", {}),
             },
-            "protocol": {**asdict(protocol), "label": protocol.label},
+            "protocol": protocol.record,
             "fold": 0,
             "ways": 1,
             "shots": 1,

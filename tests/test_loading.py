@@ -17,6 +17,7 @@ from PIL import Image
 from fss_bench.dataset import SegDataset, create_dataset
 from fss_bench.episodes import EpisodeSpec
 from fss_bench.errors import FssBenchError
+from fss_bench.geometry import resize_nearest
 from fss_bench.loading import (
     EpisodeLoader,
     Step,
@@ -24,7 +25,6 @@ from fss_bench.loading import (
     load_square,
     load_steps,
     plan_steps,
-    resize_nearest,
 )
 from fss_bench.protocols import PROTOCOLS, EvaluationProtocol
 
@@ -170,7 +170,7 @@ def gather(mask: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 100), st.integers(0, 2**31))
 def test_resize_nearest_is_a_gather(height: int, width: int, size: int, seed: int) -> None:
     mask = np.random.RandomState(seed).randint(0, 256, (height, width)).astype(np.uint8)
-    resized = resize_nearest(torch.from_numpy(mask), size)
+    resized = resize_nearest(torch.from_numpy(mask), (size, size))
     assert resized.dtype == torch.uint8
     assert np.array_equal(resized.numpy(), gather(mask, size))
 
@@ -179,7 +179,7 @@ def test_resize_nearest_is_a_gather(height: int, width: int, size: int, seed: in
 def test_resize_nearest_takes_floor_of_i_in_over_out(length: int, size: int) -> None:
     row = np.arange(length)
     found = [
-        resize_nearest(torch.from_numpy(part.astype(np.uint8))[None].repeat(2, 1), size)[0]
+        resize_nearest(torch.from_numpy(part.astype(np.uint8))[None].repeat(2, 1), (size, size))[0]
         for part in (row // 256, row % 256)
     ]
     index = 256 * found[0].numpy().astype(int) + found[1].numpy()
@@ -188,8 +188,8 @@ def test_resize_nearest_takes_floor_of_i_in_over_out(length: int, size: int) -> 
 
 def test_a_mask_of_four_pixels() -> None:
     mask = torch.tensor([[0, 1], [255, 2]], dtype=torch.uint8)
-    assert resize_nearest(mask, 3).tolist() == [[0, 0, 1], [0, 0, 1], [255, 255, 2]]
-    assert resize_nearest(mask, 1).tolist() == [[0]]
+    assert resize_nearest(mask, (3, 3)).tolist() == [[0, 0, 1], [0, 0, 1], [255, 255, 2]]
+    assert resize_nearest(mask, (1, 1)).tolist() == [[0]]
 
 
 LABELS = np.zeros((48, 64), np.uint8)
@@ -298,7 +298,7 @@ def test_steps_come_in_order_with_what_they_need(dataset: SegDataset, workers: i
         seen.update(list(data.images))
         assert tuple(data.support_masks.shape) == (len(step.specs), 1, 1, 16, 16)
         for one, masks, target in zip(
-            step.specs, data.support_masks, data.query_masks, strict=True
+            step.specs, data.support_masks, data.query_masks[0], strict=True
         ):
             alone = found.episode(one)
             assert torch.equal(masks, alone.support_masks)

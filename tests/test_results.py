@@ -124,7 +124,9 @@ def test_metrics_in_run_json_are_those_of_the_pixels(evaluated: Run) -> None:
     # every image is 64 x 48 with its class on the left half, and nothing is ever found
     assert evaluated.path is not None
     metrics = json.loads((evaluated.path / "run.json").read_text())["metrics"]
-    assert list(metrics) == "miou miou_ci95 fb_iou miou_255_as_background per_class".split()
+    assert list(metrics) == (
+        "miou miou_ci95 fb_iou miou_255_as_background per_class miou_runs".split()
+    )
     assert metrics["miou"] == 0.0
     assert metrics["miou_ci95"] == [0.0, 0.0]
     assert metrics["fb_iou"] == pytest.approx((0 + 0.5) / 2)

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fss_bench.statistics import bootstrap_mean_iou
+from fss_bench.statistics import (
+    bootstrap_difference,
+    bootstrap_mean_iou,
+    holm,
+    permutation_p,
+    pooled_mean_iou,
+)
 
 Fold = pd.DataFrame
 
@@ -156,3 +162,200 @@ def test_about_95_in_100_intervals_cover_the_truth() -> None:
         low, high = bootstrap_mean_iou([episodes(seed, classes=4, each=60)], resamples=400)
         hits += low <= truth <= high
     assert 0.9 <= hits / 200 <= 0.995
+
+
+def pair(
+    seed: int, gain: float = 0.0, classes: int = 3, each: int = 30, noise: float = 0.0
+) -> tuple[Fold, Fold]:
+    """Two methods on the same episodes; the second's quality is higher by `gain` and some noise."""
+    first = episodes(seed, classes, each).assign(episode=range(classes * each))
+    rng = np.random.default_rng([seed, 1])
+    quality = first["inter"] / first["union"] + gain + noise * rng.normal(size=len(first))
+    inter = (quality.clip(0, 1) * first["union"]).round().astype(int)
+    return first, first.assign(inter=inter)
+
+
+def slow_differences(first: Fold, second: Fold, paired: bool, resamples: int) -> list[float]:
+    rng = np.random.default_rng(3)
+    found = []
+    for _ in range(resamples):
+        means: list[list[float]] = [[], []]
+        for class_id in first["class_id"].unique():
+            places = np.flatnonzero(first["class_id"] == class_id)
+            picked = rng.choice(places, len(places))
+            for side, table in enumerate((first, second)):
+                if side and not paired:
+                    picked = rng.choice(places, len(places))
+                rows = table.to_dict("records")
+                inter = sum(rows[i]["inter"] for i in picked)
+                means[side].append(inter / sum(rows[i]["union"] for i in picked))
+        found.append(float(np.mean(means[1]) - np.mean(means[0])))
+    return found
+
+
+def slow_p(first: Fold, second: Fold, permutations: int) -> float:
+    rng = np.random.default_rng(4)
+    observed = abs(point(second) - point(first))
+    as_far = 0
+    for _ in range(permutations):
+        swapped = {e for e in first["episode"].unique() if rng.random() < 0.5}
+        one, other = first.copy(), second.copy()
+        for i, episode in enumerate(first["episode"]):
+            if episode in swapped:
+                one.iloc[i], other.iloc[i] = second.iloc[i], first.iloc[i]
+        as_far += abs(point(other) - point(one)) >= observed - 1e-12
+    return (1 + as_far) / (1 + permutations)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_the_interval_of_a_difference_equals_a_loop(paired: bool) -> None:
+    first, second = pair(5, gain=0.03, noise=0.1)
+    low, high = bootstrap_difference([first], [second], paired=paired, resamples=4000)
+    slow_low, slow_high = np.percentile(slow_differences(first, second, paired, 800), [2.5, 97.5])
+    width = slow_high - slow_low
+    assert 0.01 < width < 0.4
+    assert low == pytest.approx(slow_low, abs=0.25 * width)
+    assert high == pytest.approx(slow_high, abs=0.25 * width)
+
+
+def test_pairing_makes_the_interval_narrower() -> None:
+    first, second = pair(5, gain=0.03, noise=0.02)
+    low, high = bootstrap_difference([first], [second], paired=True)
+    wide_low, wide_high = bootstrap_difference([first], [second], paired=False)
+    assert 0 < low < 0.03 < high
+    assert high - low < 0.25 * (wide_high - wide_low)
+    assert wide_low < 0 < wide_high
+
+
+def test_a_run_differs_by_nothing_from_itself() -> None:
+    first, second = pair(1)
+    assert second.equals(first)
+    assert bootstrap_difference([first], [first], paired=True) == (0.0, 0.0)
+    assert permutation_p([first], [first]) == 1.0
+    low, high = bootstrap_difference([first], [first], paired=False)
+    assert low < 0 < high
+
+
+def test_a_constant_gain_has_no_width() -> None:
+    first = pd.DataFrame(
+        {"class_id": [1, 2] * 20, "inter": range(40), "union": [100] * 40, "episode": range(40)}
+    )
+    second = first.assign(inter=first["inter"] + 10)
+    low, high = bootstrap_difference([first], [second], paired=True)
+    assert (low, high) == (pytest.approx(0.1), pytest.approx(0.1))
+    assert permutation_p([first], [second], permutations=999) == 0.001
+    assert bootstrap_difference([second], [first], paired=True)[0] == pytest.approx(-0.1)
+    assert permutation_p([second], [first], permutations=999) == 0.001
+
+
+def test_one_episode_can_be_swapped_in_two_ways_alone() -> None:
+    first = pd.DataFrame({"class_id": [1], "inter": [1], "union": [10], "episode": [0]})
+    assert permutation_p([first], [first.assign(inter=9)]) == 1.0
+
+
+def test_two_episodes_have_four_assignments() -> None:
+    # the four differences: 0.5, -0.5 and twice 0.1, so that half are as far as the observed
+    first = pd.DataFrame(
+        {"class_id": [1, 1], "inter": [1, 2], "union": [10] * 2, "episode": [0, 1]}
+    )
+    second = first.assign(inter=[7, 6])
+    assert permutation_p([first], [second], permutations=4000) == pytest.approx(0.5, abs=0.03)
+
+
+def test_the_ways_of_an_episode_are_swapped_together() -> None:
+    rows = {"class_id": [1, 2], "inter": [1, 2], "union": [10, 10]}
+    first = pd.DataFrame({**rows, "episode": [0, 0]})
+    second = first.assign(inter=[7, 6])
+    assert permutation_p([first], [second], permutations=400) == 1.0
+    apart = permutation_p([first.assign(episode=[0, 1])], [second], permutations=4000)
+    assert apart == pytest.approx(0.5, abs=0.03)
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.01, 0.02])
+def test_the_p_value_equals_a_loop(gain: float) -> None:
+    first, second = pair(8, gain=gain, noise=0.05, each=8)
+    fast = permutation_p([first], [second], permutations=8000)
+    assert fast == pytest.approx(slow_p(first, second, 400), abs=0.07)
+
+
+def test_folds_are_swapped_apart() -> None:
+    first = pd.DataFrame({"class_id": [1], "inter": [1], "union": [10], "episode": [0]})
+    folds = ([first, first], [first.assign(inter=9)] * 2)
+    assert permutation_p(*folds, permutations=4000) == pytest.approx(0.5, abs=0.03)
+
+
+def test_resampling_a_difference_is_the_same_every_time() -> None:
+    # NumPy promises that RandomState's stream stays; a change here changes published intervals
+    first, second = pair(5, gain=0.03, noise=0.1)
+    again = (first.copy(), second.copy())
+    for paired in (True, False):
+        found = bootstrap_difference([first], [second], paired=paired)
+        assert found == bootstrap_difference([again[0]], [again[1]], paired=paired)
+        assert found != bootstrap_difference([first], [second], paired=paired, seed=1)
+    assert permutation_p([first], [second]) == permutation_p([again[0]], [again[1]])
+
+
+def test_classes_without_a_pixel_count_by_each_ones_rule() -> None:
+    first = pd.DataFrame({"class_id": [1, 2], "inter": [6, 0], "union": [10, 0], "episode": [0, 1]})
+    assert pooled_mean_iou([first]) == pytest.approx(0.6)
+    assert pooled_mean_iou([first], [2]) == pytest.approx(0.3)
+    assert pooled_mean_iou([first, first.assign(inter=[8, 0])], [2, None]) == pytest.approx(0.55)
+    low, high = bootstrap_difference([first], [first], ([None], [3]), paired=True)
+    assert (low, high) == (pytest.approx(0.2 - 0.6), pytest.approx(0.2 - 0.6))
+    assert permutation_p([first], [first], ([2], [2])) == 1.0
+
+
+def test_a_class_that_only_one_has_pixels_of() -> None:
+    # the first: 0.6 and 0.2; the second predicts and is asked nothing of class 2
+    first = pd.DataFrame(
+        {"class_id": [1, 2], "inter": [6, 2], "union": [10] * 2, "episode": [0, 1]}
+    )
+    second = first.assign(inter=[6, 0], union=[10, 0])
+    low, high = bootstrap_difference([first], [second], paired=True)
+    assert (low, high) == (pytest.approx(0.2), pytest.approx(0.2))
+    assert permutation_p([first], [second], permutations=400) == 1.0
+
+
+def test_the_mean_is_the_point_estimate() -> None:
+    tables = [episodes(seed) for seed in range(3)]
+    assert pooled_mean_iou(tables) == pytest.approx(np.mean([point(table) for table in tables]))
+    assert pooled_mean_iou([]) == 0.0
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([0.02]) == [0.02]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), max_size=6))
+def test_holm_equals_its_definition(p_values: list[float]) -> None:
+    for i, adjusted in enumerate(holm(p_values)):
+        smaller = [p for j, p in enumerate(p_values) if (p, j) <= (p_values[i], i)]
+        factors = range(len(p_values), len(p_values) - len(smaller), -1)
+        expected = max(f * p for f, p in zip(factors, sorted(smaller), strict=True))
+        assert adjusted == pytest.approx(min(1.0, expected))
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_about_95_in_100_intervals_of_a_difference_cover_the_truth(paired: bool) -> None:
+    wholes = pair(10**6, 0.05, classes=1, each=200_000, noise=0.1)
+    truth = point(wholes[1]) - point(wholes[0])
+    hits = 0
+    for seed in range(200):
+        first, second = pair(seed, 0.05, classes=4, each=50, noise=0.1)
+        if not paired:
+            first = pair(seed + 1000, classes=4, each=50)[0]
+        low, high = bootstrap_difference([first], [second], paired=paired, resamples=400)
+        hits += low <= truth <= high
+    assert 0.9 <= hits / 200 <= 0.995
+
+
+def test_p_values_of_equal_methods_are_spread_evenly() -> None:
+    found = []
+    for seed in range(200):
+        first, second = pair(seed, classes=2, each=30, noise=0.1)
+        found.append(permutation_p([first], [second], permutations=199))
+    assert 0.01 <= np.mean(np.array(found) <= 0.05) <= 0.1
+    assert 0.4 <= np.mean(np.array(found) <= 0.5) <= 0.6

@@ -69,6 +69,11 @@ class Coco20i(SegDataset):
     name = "coco20i"
     class_names = dict(enumerate(CLASSES, start=1))
     folds: Sequence[Sequence[int]] = [list(range(fold, 81, 4)) for fold in range(1, 5)]
+    rule_options = {
+        "fold_scheme": "fold_scheme",
+        "coco_overlap": "overlap",
+        "coco_crowd": "crowd",
+    }
 
     def __init__(
         self,

@@ -14,7 +14,6 @@ support sides of two stages differ, which they do not at 400, the coarser one is
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, cat, nn, stack
 
 from fss_bench.backbone import Backbone, Features
@@ -22,6 +21,7 @@ from fss_bench.correlation import CenterPivotConv4d, correlation, resize_pairs
 from fss_bench.method import methods
 from fss_bench.one_way import OneWayMethod
 from fss_bench.ops import foreground, resize_corners
+from fss_bench.shots import vote_logits
 from fss_bench.stages import block_stages
 
 CARD = {
@@ -111,27 +111,6 @@ class HSNet(OneWayMethod):
         fine = self.decoder1(squeezed)
         height, width = _size(fine)
         return self.decoder2(resize_corners(fine, (2 * height, 2 * width)))  # type: ignore[no-any-return]
-
-
-def vote_logits(logits: Tensor, official: bool = True) -> Tensor:
-    """Scores [1, 2, H, W] whose larger channel is the shots' vote.
-
-    A pixel is foreground where V / m >= 1/2, for V shots that say so; m is the largest V of the
-    image (at least 1) if `official`, else the number of shots. Between ways of equal votes the mean
-    logits decide.
-
-    Args:
-        logits: [K, 2, H, W].
-        official: what V is divided by.
-    """
-    shots = len(logits)
-    votes = logits.argmax(dim=1).sum(dim=0)
-    share = votes / (votes.max().clamp(min=1) if official else shots)
-    # of ways with equal votes the surest should win: a nudge of less than half a vote's step
-    margin = (logits[:, 1] - logits[:, 0]).float().mean(dim=0)
-    nudge = (margin.sigmoid() - 0.5) / (4 * shots)
-    # shares below 1/2 are at most 1/2 - 1 / (2 K): this lies between, nudges and all
-    return stack([torch.full_like(share, 0.5 - 1 / (4 * shots)), share + nudge])[None]
 
 
 def squeeze_block(

@@ -2,8 +2,9 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -14,7 +15,22 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+if TYPE_CHECKING:
+    from fss_bench.setting import Setting
+
 Update = Callable[[int, int, float], None]
+LABEL_LENGTH = 36
+
+
+def pass_label(settings: "Sequence[Setting]") -> str:
+    """What a pass is about, short enough to stand before a bar."""
+    lead, protocol = settings[0], settings[0].protocol
+    changes = [f"{k}={v}" for k, v in protocol.changes.items() if k != "episodes"]
+    which = [protocol.name] if protocol.name != "standard" else []
+    if len(settings) > 1:
+        which, changes = [f"{len(settings)} protocols"], []
+    text = " ".join([f"fold {lead.fold} {lead.shots}-shot", *which, *changes])
+    return text if len(text) <= LABEL_LENGTH else text[: LABEL_LENGTH - 1] + "…"
 
 
 @contextmanager

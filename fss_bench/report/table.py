@@ -3,14 +3,16 @@
 import csv
 import io
 from collections.abc import Sequence
+from itertools import groupby
 
 from rich.table import Table
 from rich.text import Text
 
 from fss_bench.leaderboard import COLUMNS, Row
+from fss_bench.published import PublishedRow
 
 
-def to_csv(rows: Sequence[Row]) -> str:
+def to_csv(rows: Sequence[Row | PublishedRow]) -> str:
     """The leaderboard as CSV; the same runs give the same bytes."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -59,3 +61,59 @@ def _new_table(row: Row) -> Table:
 
 def _fold_columns(row: Row) -> range:
     return range(min(4, row.dataset_folds))
+
+
+def published_tables(rows: Sequence[PublishedRow]) -> list[Table]:
+    """A table a setting and protocol: at most 80 columns wide, with unverified numbers dim."""
+    return [_published_table(list(group)) for _, group in groupby(rows, lambda row: row.group)]
+
+
+def _published_table(rows: Sequence[PublishedRow]) -> Table:
+    """Folds and FB-IoU have columns where a row of the group reports them."""
+    folds = range(4 if any(row.folds_certainty for row in rows) else 0)
+    fb_iou = any(row.fb_certainty for row in rows)
+    dataset, protocol, ways, shots = rows[0].group
+    title = (
+        f"{dataset}, {ways}-way {shots}-shot, protocol {protocol}\npublished, episode lists unknown"
+    )
+    table = Table(
+        title=Text(title, style="bold"),
+        title_justify="left",
+        min_width=min(80, title.index("\n")),  # a title folds where the table ends
+        box=None,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("#", justify="right", min_width=2)
+    table.add_column("method\nbackbone", overflow="fold", width=18)
+    for name in (*(f"fold{fold}" for fold in folds), "mIoU", *["FB-IoU"] * fb_iou):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("certainty\nread in", overflow="fold", max_width=24)
+    for row in rows:
+        cell = dict(zip(COLUMNS, row.cells(), strict=True))
+        table.add_row(
+            cell["rank"],
+            Text(f"{row.method}\n{row.backbone}"),
+            *(_sure(cell[f"fold{fold}"], row.folds_certainty) for fold in folds),
+            _sure(cell["miou"], row.certainty),
+            *[_sure(cell["fb_iou"], row.fb_certainty)] * fb_iou,
+            Text(f"{_certainties(row)}\n{row.where}"),
+            style="dim" if row.unverified else None,
+        )
+    return table
+
+
+def _sure(value: str, certainty: str) -> Text:
+    return Text(value, style="dim" if certainty == "unverified" else "")
+
+
+def _certainties(row: PublishedRow) -> str:
+    """One word where all values of the row have the same certainty: plain text shows no dim."""
+    values = {"mean": row.certainty, "folds": row.folds_certainty, "FB-IoU": row.fb_certainty}
+    names: dict[str, list[str]] = {}
+    for name, certainty in values.items():
+        names.setdefault(certainty, []).append(name)
+    names.pop("", None)
+    if len(names) == 1:
+        return next(iter(names))
+    return "; ".join(f"{', '.join(which)} {certainty}" for certainty, which in names.items())

@@ -1,0 +1,232 @@
+"""Paired comparison of runs: difference of mIoU, its interval, and how likely chance makes it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fss_bench.comparability import differences
+from fss_bench.errors import FssBenchError
+from fss_bench.metrics import averaged_a_run, class_counts, run_tables
+from fss_bench.protocols import EvaluationProtocol
+from fss_bench.results import ResultStore, Run
+from fss_bench.statistics import bootstrap_difference, holm, permutation_p, pooled_mean_iou
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SETTING = {"dataset.name": "dataset differs", "dataset.fingerprint": "dataset's index differs"}
+SETTING |= {"dataset.classes_sha256": "class lists of the folds differ"}
+SETTING |= {"ways": "ways differ", "shots": "shots differ"}
+ENTRANT = "method method_options backbone backbone_options weights checkpoint precision".split()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The mIoU of two sets of folds, fractions.
+
+    Attributes:
+        first, second: the mIoUs.
+        ci95: 95 % bootstrap interval of the second less the first.
+        paired: whether both are of the same episodes, which were then resampled together.
+        p: two-sided p-value of a paired permutation test; None where it was not asked for or says
+            nothing, as of different episodes.
+    """
+
+    first: float
+    second: float
+    ci95: tuple[float, float]
+    paired: bool
+    p: float | None = None
+
+    @property
+    def value(self) -> float:
+        """The second less the first."""
+        return self.second - self.first
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A run beside the first one.
+
+    Attributes:
+        run: the run.
+        difference: to the first run, on the same episodes.
+        p: `difference.p`, corrected by Holm's method for the number of runs compared.
+        notes: what else differs between the two.
+    """
+
+    run: Run
+    difference: Difference
+    p: float | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Counts of a set of folds, and how many classes the mean of each is over."""
+
+    runs: Sequence[Run]
+
+    @cached_property
+    def tables(self) -> "list[pd.DataFrame]":
+        """One row an (episode, way), a table a fold and repetition."""
+        return [
+            _with_episodes(table)
+            for run in self.runs
+            for table in run_tables(run.episodes, run.record["protocol"].get("runs", 1))
+        ]
+
+    @cached_property
+    def classes(self) -> list[int]:
+        """Number of classes averaged, a table each, by the run's own rule `empty_class`."""
+        return [count for run in self.runs for count in averaged_a_run(run)]
+
+    @property
+    def miou(self) -> float:
+        """Mean over folds and repetitions."""
+        return pooled_mean_iou(self.tables, self.classes)
+
+    def shares_episodes(self, other: "Sample") -> bool:
+        """Whether all episodes are the same, in the same order."""
+        digests = [[run.record["episodes_sha256"] for run in s.runs] for s in (self, other)]
+        rows = [[table["class_id"].tolist() for table in s.tables] for s in (self, other)]
+        return digests[0] == digests[1] and rows[0] == rows[1]
+
+
+def compare_folds(
+    first: Sequence[Run], second: Sequence[Run], *, p_value: bool = False
+) -> Difference:
+    """Compare two results over the same folds, paired where they are of the same episodes.
+
+    Args:
+        first, second: a run a fold, in the order of folds.
+        p_value: also test the difference; possible of the same episodes alone.
+    """
+    before, after = Sample(first), Sample(second)
+    paired = before.shares_episodes(after)
+    classes = (before.classes, after.classes)
+    p = None
+    # a rule that changes how classes are averaged is no property of an episode: swaps say nothing
+    if p_value and paired and before.classes == after.classes:
+        p = permutation_p(before.tables, after.tables, classes)
+    interval = bootstrap_difference(before.tables, after.tables, classes, paired=paired)
+    return Difference(before.miou, after.miou, interval, paired, p)
+
+
+def compare_runs(runs: Sequence[Run]) -> list[Compared]:
+    """Compare every run with the first, on the same episodes.
+
+    Raises:
+        FssBenchError: fewer than two runs, or two that do not compare; says what differs.
+    """
+    if len(runs) < 2:
+        raise FssBenchError(f"{len(runs)} run to compare: give two or more")
+    first, *others = runs
+    notes = [check_runs(first, run) for run in others]
+    found = [compare_folds([first], [run], p_value=True) for run in others]
+    corrected = iter(holm([d.p for d in found if d.p is not None]))
+    return [
+        Compared(run, difference, None if difference.p is None else next(corrected), tuple(note))
+        for run, difference, note in zip(others, found, notes, strict=True)
+    ]
+
+
+def check_runs(first: Run, second: Run) -> list[str]:
+    """What differs between two runs that compare all the same, in words.
+
+    Raises:
+        FssBenchError: they do not compare: another setting, other episodes, or another protocol and
+            another entrant at once, whose effects cannot be told apart.
+    """
+    records = [with_all_rules(run.record) for run in (first, second)]
+    _check_setting(records)
+    found = differences(records)
+    rules = {
+        key.removeprefix("protocol."): values
+        for key, values in found.items()
+        if key.startswith("protocol.") and key != "protocol.label"
+    }
+    notes = []
+    if rules:
+        listed = ", ".join(f"{rule} {_both(values)}" for rule, values in rules.items())
+        entrant = [key for key in ENTRANT if records[0].get(key) != records[1].get(key)]
+        if entrant:
+            raise FssBenchError(
+                f"{_pair(records)} do not compare: their protocols differ in {listed} and they in "
+                f"{', '.join(entrant)}: evaluate both under one protocol"
+            )
+        notes.append(f"the protocols differ: {listed}; the difference is the rule's")
+    if records[0]["device_type"] != records[1]["device_type"]:
+        kinds = _both([record["device_type"] for record in records])
+        notes.append(f"evaluated on other devices {kinds}")
+    return notes
+
+
+def with_all_rules(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record with the default of every protocol rule that it is older than."""
+    defaults = EvaluationProtocol("").rules
+    return {**record, "protocol": {**defaults, **record["protocol"]}}
+
+
+def find_run(name: str, results: Path) -> Run:
+    """A run by its folder, or by its id in a results folder.
+
+    Raises:
+        ResultsError: the run cannot be read.
+        FssBenchError: there is no such run.
+    """
+    store = ResultStore(results)
+    folder = Path(name)
+    if (folder / "run.json").is_file():
+        return store.load(folder)
+    files = sorted((results / "runs").rglob("run.json"))
+    found = [f.parent for f in files if name and f.parent.name.endswith(f"-{name}")]
+    if not found:
+        raise FssBenchError(
+            f"run {name!r} is neither the folder of a run nor an id under {results / 'runs'}: see "
+            "column `runs` of leaderboard.csv, or pass --results"
+        )
+    if len(found) > 1:
+        raise FssBenchError(
+            f"run {name!r} is the end of {len(found)} names under {results / 'runs'}: give its "
+            f"folder, such as {found[0]}"
+        )
+    return store.load(found[0])
+
+
+def _with_episodes(table: "pd.DataFrame") -> "pd.DataFrame":
+    """`class_counts` with the number of the episode in each row."""
+    ways = table["class_ids"].map(len).to_numpy()
+    return class_counts(table).assign(episode=np.repeat(np.arange(len(table)), ways))
+
+
+def _check_setting(records: Sequence[Mapping[str, Any]]) -> None:
+    differing = differences(records)
+    found = [
+        f"the {text} {_both([str(value)[:24] for value in differing[key]])}"
+        for key, text in SETTING.items()
+        if key in differing
+    ]
+    folds = [record["fold"] for record in records]
+    if folds[0] != folds[1]:
+        found.append(f"the fold differs {_both(folds)}")
+    digests = [record["episodes_sha256"] for record in records]
+    if digests[0] != digests[1]:
+        found.append(f"the episodes differ {_both([digest[:12] for digest in digests])}")
+    if found:
+        raise FssBenchError(
+            f"{_pair(records)} do not compare: {', '.join(found)}: evaluate both on one dataset, "
+            "fold, ways, shots, protocol and seed"
+        )
+
+
+def _pair(records: Sequence[Mapping[str, Any]]) -> str:
+    return f"runs {records[0]['run_id']} and {records[1]['run_id']}"
+
+
+def _both(values: Sequence[Any]) -> str:
+    return f"({', '.join(map(str, values))})"
