@@ -46,7 +46,7 @@ def read_protocol(path: Path | str) -> EvaluationProtocol:
 
 
 def _check_name(file: Path, name: object) -> None:
-    if not isinstance(name, str) or not re.fullmatch(r"[\w.-]{1,40}", name):
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]{0,39}", name):
         raise FssBenchError(
             f"{file}: name {name!r} must be 1 to 40 letters, digits, dots, dashes or underscores"
         )

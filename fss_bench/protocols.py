@@ -298,7 +298,8 @@ def _number(rule: str, value: Any, least: int) -> int:
     if number is None:
         raise FssBenchError(f"rule {rule}={value!r}: it must be a whole number")
     if number < least:
-        raise FssBenchError(f"rule {rule}={number}: it must be {max(least, 1)} or more")
+        shown = 1 if rule == "episodes" else least  # 0 episodes are for one order alone
+        raise FssBenchError(f"rule {rule}={number}: it must be {shown} or more")
     return number
 
 

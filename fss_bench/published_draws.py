@@ -43,14 +43,14 @@ class Listed:
                     pools.setdefault(class_id, []).append(image)
         return dict(sorted(pools.items()))
 
-    def usable_pools(self, shots: int) -> tuple[dict[int, list[str]], list[int]]:
-        """`pools` of the classes with images enough, and the classes without.
+    def usable_pools(self, supports: int) -> tuple[dict[int, list[str]], list[int]]:
+        """`pools` of the classes with images for so many supports, and the classes without.
 
         Raises:
             EpisodeError: there are such classes, and rule `short_classes` is `error`; or no others.
         """
         protocol = self.protocol
-        least = 1 if protocol.support_draw == "repeat" else shots
+        least = 1 if protocol.support_draw == "repeat" else supports
         least += protocol.support_query == "never"
         pools = self.pools()
         short = [c for c in self.names if len(pools.get(c, ())) < least]
@@ -58,8 +58,8 @@ class Listed:
         if short and (protocol.short_classes == "error" or not usable):
             listed = [f"{self.names[c]} ({len(pools.get(c, ()))})" for c in short]
             raise EpisodeError(
-                f"{shots}-shot episodes of protocol {protocol.name} need {least} images a class, "
-                f"fold {self.fold} has fewer of {shorten(listed)}: use fewer --shots, add images, "
+                f"such episodes of protocol {protocol.name} need {least} images a class, fold "
+                f"{self.fold} has fewer of {shorten(listed)}: use fewer --shots, add images, "
                 "or leave such classes out with --rule short_classes=skip"
             )
         return usable, short
@@ -106,11 +106,17 @@ def panet_episodes(
     Raises:
         EpisodeError: fewer classes than ways.
     """
-    pools, short = listed.usable_pools(shots + ways - 1)  # ways may share images
+    if len(listed.names) < ways:
+        raise EpisodeError(
+            f"{ways}-way episodes need {ways} classes, fold {listed.fold} has "
+            f"{len(listed.names)}: use fewer --ways"
+        )
+    pools, short = listed.usable_pools(shots * ways)  # ways may show the same images
     if len(pools) < ways:
         raise EpisodeError(
-            f"{ways}-way episodes of protocol {listed.protocol.name} need {ways} classes with "
-            f"images enough, fold {listed.fold} has {len(pools)}: use fewer --ways or --shots"
+            f"{ways}-way {shots}-shot episodes of protocol {listed.protocol.name} need {ways} "
+            f"classes with {shots * ways + 1} images, fold {listed.fold} has {len(pools)}: use "
+            "fewer --ways or --shots"
         )
     pools = {c: sorted(pool) for c, pool in pools.items()}
     specs = []

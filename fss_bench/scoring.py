@@ -19,7 +19,7 @@ from fss_bench.metrics import TWIN, confusion, episode_counts
 from fss_bench.protocols import EvaluationProtocol
 from fss_bench.results import fingerprint
 from fss_bench.setting import Setting
-from fss_bench.shots import merge_shots
+from fss_bench.shots import label_map, merge_shots
 
 Row = dict[str, Any]
 Labels = NDArray[np.uint8]
@@ -98,7 +98,7 @@ class Answers:
     def _label(self, shots: Tensor, shape: tuple[int, int], protocol: EvaluationProtocol) -> Labels:
         fitted = torch.stack([fit_logits(one, shape, self.side, protocol) for one in shots])
         scores = fitted[0] if len(fitted) == 1 else merge_shots(fitted, protocol.kshot)
-        return scores.argmax(dim=0).to("cpu", torch.uint8).numpy()
+        return label_map(scores).cpu().numpy()
 
 
 def score_row(

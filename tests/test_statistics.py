@@ -1,5 +1,7 @@
 """Bootstrap intervals against a slow loop, degenerate cases, and their coverage."""
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -193,20 +195,6 @@ def slow_differences(first: Fold, second: Fold, paired: bool, resamples: int) ->
     return found
 
 
-def slow_p(first: Fold, second: Fold, permutations: int) -> float:
-    rng = np.random.default_rng(4)
-    observed = abs(point(second) - point(first))
-    as_far = 0
-    for _ in range(permutations):
-        swapped = {e for e in first["episode"].unique() if rng.random() < 0.5}
-        one, other = first.copy(), second.copy()
-        for i, episode in enumerate(first["episode"]):
-            if episode in swapped:
-                one.iloc[i], other.iloc[i] = second.iloc[i], first.iloc[i]
-        as_far += abs(point(other) - point(one)) >= observed - 1e-12
-    return (1 + as_far) / (1 + permutations)
-
-
 @pytest.mark.parametrize("paired", [True, False])
 def test_the_interval_of_a_difference_equals_a_loop(paired: bool) -> None:
     first, second = pair(5, gain=0.03, noise=0.1)
@@ -271,11 +259,27 @@ def test_the_ways_of_an_episode_are_swapped_together() -> None:
     assert apart == pytest.approx(0.5, abs=0.03)
 
 
-@pytest.mark.parametrize("gain", [0.0, 0.01, 0.02])
-def test_the_p_value_equals_a_loop(gain: float) -> None:
-    first, second = pair(8, gain=gain, noise=0.05, each=8)
-    fast = permutation_p([first], [second], permutations=8000)
-    assert fast == pytest.approx(slow_p(first, second, 400), abs=0.07)
+def exact_p(first: Fold, second: Fold) -> float:
+    """Over all assignments of the episodes to the two."""
+    numbers = first["episode"].unique().tolist()
+    observed, far = abs(point(second) - point(first)), []
+    for swaps in product([False, True], repeat=len(numbers)):
+        swapped = first["episode"].map(dict(zip(numbers, swaps, strict=True)))
+        one, other = first.where(~swapped, second), second.where(~swapped, first)
+        far.append(abs(point(other) - point(one)) >= observed - 1e-12)
+    return float(np.mean(far))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("ways", [1, 2])
+def test_the_p_value_is_that_of_all_assignments(seed: int, ways: int) -> None:
+    first, second = pair(seed, gain=0.04, noise=0.1, classes=2, each=4)
+    order = np.arange(8).reshape(2, 4).T.ravel()  # classes in turn
+    tables = [t.iloc[order].assign(episode=np.arange(8) // ways) for t in (first, second)]
+    if seed == 0:  # one of the two has no pixel of class 2 in any episode
+        tables[0].loc[tables[0]["class_id"] == 2, ["inter", "union"]] = 0
+    found = permutation_p([tables[0]], [tables[1]], permutations=6000)
+    assert found == pytest.approx(exact_p(*tables), abs=0.02)
 
 
 def test_folds_are_swapped_apart() -> None:

@@ -66,14 +66,14 @@ def effects_markdown(effects: Sequence[Effect]) -> str:
     """A table a group."""
     lines: list[str] = []
     for title, group in _groups(effects):
-        lines += [f"**{_cell(title.replace(chr(10), ' '))}**", ""]
+        lines += [f"**{title.replace(chr(10), ', ')}**", ""]
         lines += ["| rule | base -> changed | base | changed | difference | 95 % | episodes |"]
         lines += ["|---|---|---:|---:|---:|---:|---|"]
         for effect in group:
             d = effect.difference
             cells = [f"`{effect.rule}`", _change(effect), points(d.first, sign=False)]
             cells += [points(d.second, sign=False), points(d.value), interval(d.ci95)]
-            lines.append("| " + " | ".join(_cell(c) for c in [*cells, _episodes(effect)]) + " |")
+            lines.append("| " + " | ".join([*cells, _episodes(effect)]) + " |")
         lines.append("")
     return "\n".join([*lines, CAPTION, ""])
 
@@ -169,10 +169,6 @@ def _cells(effect: Effect) -> list[str]:
         "yes" if d.paired else "no",
         "; ".join(effect.remarks),
     ]
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
 
 
 def _png(svg: str, file: Path) -> bytes:

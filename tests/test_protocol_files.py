@@ -1,0 +1,116 @@
+"""Protocols of one's own as TOML files."""
+
+from pathlib import Path
+
+import pytest
+
+from fss_bench.errors import FssBenchError, UnknownNameError
+from fss_bench.protocol_files import read_protocol
+from fss_bench.protocols import PROTOCOLS, get_protocol
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> "Writer":
+    return Writer(tmp_path / "mine.toml")
+
+
+class Writer:
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __call__(self, text: str) -> Path:
+        self.file.write_text(text, encoding="utf-8")
+        return self.file
+
+
+def test_a_file_without_a_name_is_its_base_with_changes(write: Writer) -> None:
+    found = read_protocol(write('base = "hsnet"\niou_at = "original"\n'))
+    assert found == PROTOCOLS["hsnet"].replace_rules({"iou_at": "original"})
+    assert found.label == "hsnet+iou_at=original"
+    assert get_protocol("hsnet+iou_at=original") == found
+
+
+def test_a_name_shows_in_the_label(write: Writer) -> None:
+    found = read_protocol(write('name = "lab-7"\nbase = "standard"\nquery_ignore = "background"'))
+    assert found.name == "lab-7"
+    assert found.label == "lab-7+query_ignore=background"
+    assert found.rules == PROTOCOLS["standard"].replace_rules({"query_ignore": "background"}).rules
+
+
+def test_a_label_too_long_for_a_folder_is_a_digest(write: Writer) -> None:
+    found = read_protocol(write('name = "lab"\nbase = "panet"\nepisodes = 7\nseeds = [1, 2]'))
+    assert found.seeds == (1, 2)
+    assert found.runs == 2
+    assert len(found.label) < 120
+    assert found.label.startswith(f"lab+{len(found.changes)}-rules-")
+    other = read_protocol(write('name = "lab"\nbase = "panet"\nepisodes = 8\nseeds = [1, 2]'))
+    assert other.label != found.label
+
+
+def test_the_base_is_standard_where_none_is_given(write: Writer) -> None:
+    assert read_protocol(write("episodes = 50")).label == "standard+episodes=50"
+
+
+def test_get_protocol_reads_files(write: Writer) -> None:
+    assert get_protocol(str(write("episodes = 50"))).episodes == 50
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('base = "hsnett"', "unknown base of .*mine.toml 'hsnett': did you mean 'hsnet'"),
+        ('iou_att = "input"', "mine.toml: unknown protocol rule 'iou_att': did you mean 'iou_at'"),
+        ('iou_at = "in"', "mine.toml: rule iou_at='in': it must be one of original, input"),
+        ("episodes = 1.5", "mine.toml: rule episodes=1.5: it must be a whole number"),
+        ("seeds = [1, -2]", "mine.toml: rule seeds=-2: it must be 0 or more"),
+        ('name = "hsnet"', "name 'hsnet' is taken by another protocol"),
+        ('name = "a/b"', "name 'a/b' must be 1 to 40 letters"),
+        ('name = ".."', "name '..' must be"),
+        ("name = 3", "name 3 must be 1 to 40 letters"),
+        ("base = 3", "unknown base of .*mine.toml '3'"),
+        ("[rules]\nepisodes = 3", "unknown protocol rule 'rules'"),
+        ("episodes = ", "mine.toml cannot be read as TOML .*TOMLDecodeError"),
+    ],
+)
+def test_a_wrong_file_is_one_line_with_the_cure(write: Writer, text: str, message: str) -> None:
+    with pytest.raises(FssBenchError, match=message) as caught:
+        read_protocol(write(text))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_and_one_that_is_no_text(tmp_path: Path) -> None:
+    with pytest.raises(FssBenchError, match=r"none\.toml does not exist: write base"):
+        read_protocol(tmp_path / "none.toml")
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(FssBenchError, match=r"bytes\.toml cannot be read as TOML"):
+        read_protocol(tmp_path / "bytes.toml")
+    with pytest.raises(FssBenchError, match="cannot be read as TOML"):
+        read_protocol(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("standard+iou_att=input", "unknown protocol rule 'iou_att': did you mean 'iou_at'"),
+        ("standard+iou_at", "rule iou_at=''"),
+        ("standrad+iou_at=input", "unknown protocol 'standrad': did you mean 'standard'"),
+        ("hsnet+class_draw=turns", "order hsnet has class_draw=pairs: change the order too"),
+        ("bam+runs=9", r"rule runs=9: there are 5 seeds \(510-365-382-322-988\)"),
+        ("standard+episodes=0", "rule episodes=0: it must be 1 or more"),
+        ("standard+min_pixels_of=image", "it goes with class_draw=image"),
+        ("standard+seeds=a", "rule seeds='a': it must be a whole number"),
+    ],
+)
+def test_a_name_with_rules_is_checked(text: str, message: str) -> None:
+    with pytest.raises((FssBenchError, UnknownNameError), match=message):
+        get_protocol(text)
+
+
+def test_labels_are_names_that_get_protocol_takes() -> None:
+    for name, protocol in PROTOCOLS.items():
+        assert get_protocol(protocol.label) is PROTOCOLS[name]
+        changed = protocol.replace_rules({"annotation": "points", "annotation_points": 3})
+        assert get_protocol(changed.label) == changed
+    bam = PROTOCOLS["bam"].replace_rules({"runs": 2, "coco_episodes": 9})
+    assert get_protocol(bam.label) == bam
+    assert not set(bam.label) & set(",/ ")
