@@ -33,7 +33,7 @@ class Difference:
         ci95: 95 % bootstrap interval of the second less the first.
         paired: whether both are of the same episodes, which were then resampled together.
         p: two-sided p-value of a paired permutation test; None where it was not asked for or says
-            nothing, as of different episodes.
+            nothing, as of different episodes or rules.
     """
 
     first: float
@@ -90,6 +90,24 @@ class Sample:
         """Mean over folds and repetitions."""
         return pooled_mean_iou(self.tables, self.classes)
 
+    @property
+    def rules(self) -> list[dict[str, Any]]:
+        """What the protocols of the runs say."""
+        protocols = [with_all_rules(run.record)["protocol"] for run in self.runs]
+        kept = [{k: v for k, v in p.items() if k not in ("name", "label")} for p in protocols]
+        return [{**rules, "seeds": list(rules["seeds"])} for rules in kept]
+
+    @property
+    def area(self) -> int:
+        """Pixels that IoU is computed on, where these depend on the method; else 1."""
+        record = self.runs[0].record
+        at_input = record["protocol"].get("iou_at") == "input"
+        return int(record.get("input_size") or 1) ** 2 if at_input else 1
+
+    def scaled(self, factor: int) -> "list[pd.DataFrame]":
+        """The tables with all counts multiplied, which changes no IoU."""
+        return [t.assign(inter=t["inter"] * factor, union=t["union"] * factor) for t in self.tables]
+
     def shares_episodes(self, other: "Sample") -> bool:
         """Whether all episodes are the same, in the same order."""
         digests = [[run.record["episodes_sha256"] for run in s.runs] for s in (self, other)]
@@ -110,9 +128,10 @@ def compare_folds(
     paired = before.shares_episodes(after)
     classes = (before.classes, after.classes)
     p = None
-    # a rule that changes how classes are averaged is no property of an episode: swaps say nothing
-    if p_value and paired and before.classes == after.classes:
-        p = permutation_p(before.tables, after.tables, classes)
+    # counts under two protocols are no like things: of other pixels, at another size, …
+    if p_value and paired and before.rules == after.rules:
+        tables = before.scaled(after.area), after.scaled(before.area)
+        p = permutation_p(*tables, classes)
     interval = bootstrap_difference(before.tables, after.tables, classes, paired=paired)
     return Difference(before.miou, after.miou, interval, paired, p)
 
@@ -156,10 +175,13 @@ def check_runs(first: Run, second: Run) -> list[str]:
         entrant = [key for key in ENTRANT if records[0].get(key) != records[1].get(key)]
         if entrant:
             raise FssBenchError(
-                f"{_pair(records)} do not compare: their protocols differ in {listed} and they in "
+                f"{_pair(records)} do not compare: their protocols differ in {listed}, and so do "
                 f"{', '.join(entrant)}: evaluate both under one protocol"
             )
-        notes.append(f"the protocols differ: {listed}; the difference is the rule's")
+        notes.append(
+            f"the protocols differ: {listed}; that makes the difference; no p-value, since "
+            "swapping episodes would mix unlike counts"
+        )
     if records[0]["device_type"] != records[1]["device_type"]:
         kinds = _both([record["device_type"] for record in records])
         notes.append(f"evaluated on other devices {kinds}")

@@ -6,7 +6,7 @@ so they are the same everywhere; shuffles of Python 2 are replayed. docs/protoco
 what is exact.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import TypeVar
@@ -122,15 +122,16 @@ def panet_episodes(
     specs = []
     for i in range(episodes):
         key = ("panet", seed, listed.fold, i)
-        classes = tuple(_first(sorted(pools), ways, (*key, "classes")))
+        ranked = sorted(pools, key=lambda c: digest_int(*key, "class", c))
+        classes = tuple(ranked[:ways])
         asked = classes[draw(ways, *key, "way")]
         query = pools[asked][draw(len(pools[asked]), *key, "query")]
         supports: list[tuple[str, ...]] = []
         used: set[str] = set()
         for class_id in classes:
-            pool = [image for image in pools[class_id] if image not in used]
-            supports.append(_supports(pool, query, shots, listed.protocol, (*key, class_id)))
-            used.update(supports[-1] if listed.protocol.support_draw == "distinct" else ())
+            own = _supports(pools[class_id], query, shots, listed.protocol, (*key, class_id), used)
+            supports.append(own)
+            used.update(own if listed.protocol.support_draw == "distinct" else ())
         specs.append(EpisodeSpec(i, listed.fold, classes, query, tuple(supports)))
     return specs, short
 
@@ -215,18 +216,19 @@ def _supports(
     shots: int,
     protocol: EvaluationProtocol,
     key: tuple[object, ...],
+    used: Collection[str] = (),
 ) -> tuple[str, ...]:
-    """K images of a pool under the rules `support_draw` and `support_query`."""
-    if protocol.support_query == "never":
-        pool = [image for image in pool if image != query]
-    if protocol.support_draw == "repeat":
-        return tuple(pool[draw(len(pool), *key, "support", k)] for k in range(shots))
-    return tuple(_first(pool, shots, (*key, "support")))
-
-
-def _first(pool: Sequence[T], count: int, key: tuple[object, ...]) -> list[T]:
-    """So many different items of a pool, in an order that depends on the key alone."""
-    return sorted(pool, key=lambda item: digest_int(*key, item))[:count]
+    """K images of a pool under the rules `support_draw` and `support_query`, none of them used."""
+    chosen: list[str] = []
+    taken = {*used} if protocol.support_query == "possible" else {*used, query}
+    attempt = 0
+    while len(chosen) < shots:  # a pool may be long, and few of it are taken: so draw again
+        image = pool[draw(len(pool), *key, "support", attempt)]
+        attempt += 1
+        if image not in taken:
+            chosen.append(image)
+            taken.update([image] if protocol.support_draw == "distinct" else ())
+    return tuple(chosen)
 
 
 def _check_one_way(protocol: EvaluationProtocol, ways: int) -> None:

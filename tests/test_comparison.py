@@ -20,7 +20,7 @@ from fss_bench.comparison import check_runs, compare_folds, compare_runs, find_r
 from fss_bench.errors import FssBenchError
 from fss_bench.metrics import compute_metrics
 from fss_bench.protocols import PROTOCOLS, get_protocol
-from fss_bench.report.comparison import comparison_table
+from fss_bench.report.comparison import print_comparison
 from fss_bench.results import ResultStore, Run
 
 MakeRun = Callable[..., Run]
@@ -93,6 +93,16 @@ def test_repetitions_are_scored_on_their_own(make_run: MakeRun) -> None:
     assert d.first == pytest.approx(np.mean(halves))
 
 
+def test_counts_at_other_input_sizes_are_swapped_at_one_scale(make_run: MakeRun) -> None:
+    hsnet = PROTOCOLS["hsnet"]
+    counts = random_counts(0)
+    small = scored(make_run(protocol=hsnet, input_size=10), counts, 100)
+    large = scored(make_run(protocol=hsnet, input_size=40), [16 * c for c in counts], 1600)
+    better = scored(make_run(protocol=hsnet, input_size=40), [16 * c + 160 for c in counts], 1600)
+    assert compare_folds([small], [large], p_value=True).p == 1.0
+    assert compare_folds([small], [better], p_value=True).p == pytest.approx(1 / 2001)
+
+
 def random_union(seed: int, n: int = 40) -> list[int]:
     return np.random.default_rng(seed + 50).integers(80, 300, n).tolist()
 
@@ -126,7 +136,6 @@ def test_classes_are_averaged_by_each_runs_own_rule(make_run: MakeRun) -> None:
     d = compare_folds([first], [second], p_value=True)
     assert (d.first, d.second) == pytest.approx((30 / 80, 15 / 80))
     assert d.paired
-    assert d.p is None  # swapping episodes says nothing about a rule for classes
 
 
 @pytest.mark.parametrize(
@@ -166,7 +175,7 @@ def test_one_method_under_two_protocols_measures_the_rule(make_run: MakeRun) -> 
     (found,) = compare_runs([first, second])
     (note,) = found.notes
     assert "query_ignore (excluded, background)" in note
-    assert found.p is not None
+    assert found.p is None  # counts of other pixels cannot be swapped
 
 
 @pytest.mark.parametrize(
@@ -193,6 +202,7 @@ def test_a_rule_that_a_record_is_older_than_has_its_default(make_run: MakeRun) -
     for rule in ("image_filter", "seeds", "runs", "vanished"):
         old.record["protocol"].pop(rule)
     assert check_runs(old, make_run()) == []
+    assert compare_folds([old], [make_run()], p_value=True).p == 1.0
     changed = PROTOCOLS["standard"].replace_rules({"vanished": "dropped"})
     (note,) = check_runs(old, make_run(protocol=changed))
     assert "vanished (counted, dropped)" in note
@@ -230,7 +240,7 @@ def test_one_run_is_not_enough(make_run: MakeRun) -> None:
 
 def printed(runs: Sequence[Run]) -> str:
     console = Console(file=StringIO(), width=80)
-    console.print(comparison_table(runs[0], compare_runs(runs)))
+    print_comparison(runs[0], compare_runs(runs), console)
     return str(console.file.getvalue())  # type: ignore[attr-defined]
 
 

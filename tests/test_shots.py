@@ -138,11 +138,9 @@ def test_two_ways_of_three_shots() -> None:
 
 
 def test_or_of_two_ways_takes_the_surest_shot() -> None:
-    # [K, 3, 1, 3]: background 0; ways as given
-    logits = torch.tensor(
-        [[[0.0, 0.0, 0.0], [1.0, 5.0, -1.0], [-1.0, 2.0, -2.0]]]
-        + [[[0.0, 0.0, 0.0], [-9.0, 1.0, -3.0], [2.0, 4.0, -1.0]]]
-    )[:, :, None]
+    first = [[0.0, 0.0, 0.0], [1.0, 5.0, -1.0], [-1.0, 2.0, -2.0]]  # background, way 1, way 2
+    second = [[0.0, 0.0, 0.0], [-9.0, 1.0, -3.0], [2.0, 4.0, -1.0]]
+    logits = torch.tensor([first, second])[:, :, None]
     assert merged(logits, "or") == [2, 1, 0]
 
 

@@ -14,15 +14,7 @@ from fss_bench.results import Run
 
 def comparison_table(first: Run, compared: Sequence[Compared]) -> Table:
     """Every run beside the first: at most 80 columns wide."""
-    table = Table(
-        title=Text(_title(first), style="bold"),
-        caption=Text(_caption(compared)),
-        title_justify="left",
-        caption_justify="left",
-        box=None,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("run\nmethod\nbackbone\nweights", overflow="fold", min_width=12)
     for name in ("mIoU", "difference", "95 % interval", "p"):
         table.add_column(name, justify="right", no_wrap=True)  # a cut number is a wrong one
@@ -38,9 +30,14 @@ def comparison_table(first: Run, compared: Sequence[Compared]) -> Table:
     return table
 
 
-def print_comparison(first: Run, compared: Sequence[Compared]) -> None:
-    """Print the table."""
-    Console().print(comparison_table(first, compared))
+def print_comparison(
+    first: Run, compared: Sequence[Compared], console: Console | None = None
+) -> None:
+    """Print the table, what it is about, and how to read it."""
+    console = console or Console()
+    console.print(Text(_title(first), style="bold"))
+    console.print(comparison_table(first, compared))
+    console.print(Text(_caption(compared)))
 
 
 def comparison_json(first: Run, compared: Sequence[Compared]) -> dict[str, Any]:
@@ -84,8 +81,8 @@ def _title(first: Run) -> str:
 
 def _caption(compared: Sequence[Compared]) -> str:
     lines = [
-        "Difference to the first run, in points; interval: paired bootstrap over",
-        "episodes; p: paired permutation test"
+        "Difference to the first run, in points, with its interval by a paired bootstrap",
+        "over episodes; p by a paired permutation test"
         + (f", Holm-corrected for {len(compared)} comparisons." if len(compared) > 1 else "."),
     ]
     lines += [f"{one.run.record['run_id']}: {note}" for one in compared for note in one.notes]
