@@ -16,7 +16,19 @@ from fss_bench.results import fingerprint
 from fss_bench.setting import Setting
 from fss_bench.weights import state_sha256
 
-PRINTING = ("cli.py", "report", "leaderboard.py", "verification.py", "__main__.py")
+PRINTING = (
+    "cli.py",
+    "protocol_commands.py",
+    "report",
+    "leaderboard.py",
+    "published.py",
+    "comparability.py",
+    "comparison.py",
+    "sensitivity.py",
+    "protocol_effects.py",
+    "verification.py",
+    "__main__.py",
+)
 """Parts of this package that decide no number of a run."""
 PLAIN = (bool, int, float, str, tuple, list, dict, type(None))
 

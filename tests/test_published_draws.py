@@ -156,7 +156,7 @@ def test_panet_draws_from_the_training_images(voc_mini: SegDataset) -> None:
 @pytest.mark.parametrize("ways", [1, 2])
 def test_panet_draws_classes_evenly_and_images_once(ways: int) -> None:
     images = {f"{c}{i}": {c: 1 + i} for c in NAMES for i in range(8)}
-    specs, _ = panet_episodes(listed("panet", images), ways, 2, 900, seed=1234)
+    specs, _ = panet_episodes(listed("panet", images), ways, 2, 3000, seed=1234)
     counts = Counter(c for spec in specs for c in spec.classes)
     assert set(counts) == set(NAMES)
     assert max(counts.values()) < 1.2 * min(counts.values())

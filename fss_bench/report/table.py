@@ -35,18 +35,26 @@ def leaderboard_tables(rows: Sequence[Row]) -> list[Table]:
             cell["rank"],
             Text(f"{cell['method']}\n{cell['backbone']}\n{cell['weights']}"),  # no markup
             *(cell[f"fold{fold}"] for fold in _fold_columns(row)),
-            f"{cell['miou']}\n{low}-{high}" if row.complete else "",
+            _with_spread(row, f"{cell['miou']}\n{low}-{high}"),
             cell["fb_iou"],
             cell["ms_per_episode"],
         )
     return tables
 
 
+def _with_spread(row: Row, text: str) -> str:
+    """Mean and interval; of several repetitions their standard deviation as well."""
+    if row.miou_std is None:
+        return text if row.complete else ""
+    return f"{text}\nsd {100 * row.miou_std:.2f}"
+
+
 def _new_table(row: Row) -> Table:
     cell = dict(zip(COLUMNS, row.cells(), strict=True))
+    runs = f", {row.repetitions} runs" if row.repetitions > 1 else ""
     title = Text(
         f"{cell['dataset']}, {cell['ways']}-way {cell['shots']}-shot, protocol {cell['protocol']}\n"
-        f"{cell['episodes']} episodes of {row.classes} classes, sha256 "
+        f"{cell['episodes']} episodes{runs} of {row.classes} classes, sha256 "
         f"{cell['episodes_sha256'][:12]}",
         style="bold",
     )
