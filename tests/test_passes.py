@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 
-from fss_bench import Compute, ResultStore, create_dataset, evaluate
+from fss_bench import Compute, ResultStore, cost, create_dataset, evaluate
 from fss_bench.dataset import SegDataset
 from fss_bench.episodes import EpisodeSpec
 from fss_bench.evaluation import Progress
@@ -116,6 +116,12 @@ class Shared:
 
 def unwatched(_: Sequence[Setting]) -> AbstractContextManager[Progress | None]:
     return nullcontext()
+
+
+@pytest.fixture(autouse=True)
+def no_flops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counting FLOPs takes longer than these small evaluations."""
+    monkeypatch.setattr(cost, "gflops", lambda module, inputs: 0.0)
 
 
 @pytest.fixture(scope="module")

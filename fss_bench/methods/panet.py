@@ -7,8 +7,8 @@ Differs from the paper: any backbone; the scores of several levels may be averag
 one, the last of VGG-16).
 Differs from the published code: features are not upsampled to the mask's size to be pooled; the
 mask goes through the transpose of that interpolation instead, which gives the same prototypes.
-Void pixels of a support are left out of the background; there they belong to it. Other classes of
-the episode are background here, since a mask tells of one class; there they are left out.
+Whether void pixels of a support and other classes of the episode are background is the protocol's
+rule (`support_ignore`, `support_others`); protocol `panet` has them as there.
 """
 
 import torch.nn.functional as F
