@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fss_bench.dataset import create_dataset
     from fss_bench.evaluation import evaluate
     from fss_bench.method import Method, create_method
-    from fss_bench.protocols import EvaluationProtocol
+    from fss_bench.protocols import EvaluationProtocol, get_protocol
     from fss_bench.results import ResultStore, Run
     from fss_bench.setting import create_setting
     from fss_bench.timm_backbone import create_backbone
@@ -30,6 +30,7 @@ _HOMES = {
     "create_method": "method",
     "create_setting": "setting",
     "evaluate": "evaluation",
+    "get_protocol": "protocols",
     "load_checkpoint": "checkpoint_loading",
 }
 
@@ -44,6 +45,7 @@ __all__ = [
     "create_method",
     "create_setting",
     "evaluate",
+    "get_protocol",
     "load_checkpoint",
 ]
 

@@ -212,6 +212,7 @@ def write_episodes(
     Without --data-root, a published order is drawn over the whole of its published lists.
     """
     from fss_bench.episodes import EpisodeSpec, episodes_sha256, to_jsonl
+    from fss_bench.protocols import get_protocol
     from fss_bench.published_orders import hsnet_digest
     from fss_bench.results import write_text
     from fss_bench.setting import create_setting, listed_episodes
@@ -243,7 +244,7 @@ def write_episodes(
             split_lists=split_lists,
         ).specs
     digests = {"episodes": len(specs), "sha256": episodes_sha256(specs)}
-    if protocol == "hsnet":
+    if get_protocol(protocol).order == "hsnet":
         digests["published_sha256"] = hsnet_digest(specs)
     if output is not None:
         with _writing(output):

@@ -241,8 +241,14 @@ class EvaluationProtocol:
         return f"{self.name}+{len(changes)}-rules-{fingerprint(changes)[:8]}"
 
 
-ORDER_RULES: dict[str, dict[str, tuple[str, ...]]] = {
-    "hsnet": {"class_draw": ("pairs",), "support_query": ("never",), "test_split": ("test",)},
+ORDER_RULES: dict[str, dict[str, tuple[str | int, ...]]] = {
+    "hsnet": {  # its lists decide
+        "class_draw": ("pairs",),
+        "support_query": ("never",),
+        "test_split": ("test",),
+        "min_pixels": (2048,),
+        "short_classes": ("error",),
+    },
     "pfenet": {"class_draw": ("image",)},
     "panet": {"class_draw": ("uniform",)},
     "oslsm": {

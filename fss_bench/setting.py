@@ -1,6 +1,6 @@
 """A setting: dataset, fold, ways, shots, protocol and seed, resolved to a list of episodes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -84,13 +84,19 @@ def create_setting(
             f"--seed {seed}: protocol {protocol.name} has its own seeds: drop it, or change them "
             f"with --rule seeds={seed}"
         )
-    specs: list[EpisodeSpec] = []
+    runs: list[Sequence[EpisodeSpec]] = []
     for run_seed in protocol.seeds or range(seed, seed + protocol.runs):
         draws = _Draws(dataset, protocol, fold, ways, shots, run_seed, split_lists)
         drawn, skipped = draws.episodes()
-        specs += [replace(spec, index=len(specs) + i) for i, spec in enumerate(drawn)]
+        runs.append(drawn)
     classes = [c for c in novel if c not in skipped]
-    return Setting(dataset, protocol, fold, ways, shots, seed, specs, classes, skipped)
+    return Setting(dataset, protocol, fold, ways, shots, seed, _numbered(runs), classes, skipped)
+
+
+def _numbered(runs: Iterable[Sequence[EpisodeSpec]]) -> list[EpisodeSpec]:
+    """The episodes of several runs after each other, numbered through."""
+    specs = [spec for run in runs for spec in run]
+    return [replace(spec, index=i) for i, spec in enumerate(specs)]
 
 
 @dataclass(frozen=True)
@@ -329,8 +335,11 @@ def listed_episodes(
     check_counts(ways, shots)
     _check_one_way(resolved, ways)
     lists = read_hsnet_lists(split_lists, dataset, fold)
-    (seed,) = resolved.seeds or (0,)
-    return _hsnet_episodes(lists, resolved, fold, shots, resolved.episodes, seed)
+    runs = [
+        _hsnet_episodes(lists, resolved, fold, shots, resolved.episodes, seed)
+        for seed in resolved.seeds or range(resolved.runs)
+    ]
+    return _numbered(runs)
 
 
 def _hsnet_episodes(

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
 Update = Callable[[int, int, float], None]
 LABEL_LENGTH = 36
+GIVEN = ("episodes", "coco_episodes", "short_classes")
+"""Rules that tell no pass from another."""
 
 
 def pass_label(settings: "Sequence[Setting]") -> str:
     """What a pass is about, short enough to stand before a bar."""
     lead, protocol = settings[0], settings[0].protocol
-    changes = [f"{k}={v}" for k, v in protocol.changes.items() if k != "episodes"]
+    changes = [f"{k}={v}" for k, v in protocol.changes.items() if k not in GIVEN]
     which = [protocol.name] if protocol.name != "standard" else []
     if len(settings) > 1:
         which, changes = [f"{len(settings)} protocols"], []
