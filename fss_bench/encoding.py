@@ -13,6 +13,40 @@ from fss_bench.loading import to_float
 from fss_bench.method import splits
 
 
+class OneShotAtATime(nn.Module):
+    """A method asked with every support on its own; its answers are [B, K, 1 + N, h, w].
+
+    The arguments of `forward` are a method's. An image is encoded once.
+    """
+
+    def __init__(self, method: nn.Module) -> None:
+        super().__init__()
+        self.method: Any = method
+
+    def forward(self, support: Tensor, masks: Tensor, query: Tensor) -> Tensor:
+        """Logits of every support."""
+        shots = range(support.shape[2])
+        if not splits(self.method):
+            answers = [
+                self.method(support[:, :, k : k + 1], masks[:, :, k : k + 1], query) for k in shots
+            ]
+            return torch.stack(answers, dim=1)
+        maps = {
+            level: features.reshape(*support.shape[:3], *features.shape[1:])
+            for level, features in self.method.encode(support.flatten(0, 2)).items()
+        }
+        asked = self.method.encode(query)
+        answers = [
+            self.method.segment(
+                {level: features[:, :, k : k + 1] for level, features in maps.items()},
+                masks[:, :, k : k + 1],
+                asked,
+            )
+            for k in shots
+        ]
+        return torch.stack(answers, dim=1)
+
+
 class ImageStore:
     """Encoded images of a method, or the pixels of a method that cannot be split.
 

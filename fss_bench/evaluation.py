@@ -20,7 +20,7 @@ from fss_bench import cost
 from fss_bench.checkpoint import Checkpoint, check_use
 from fss_bench.compute import Compute
 from fss_bench.dataset import SegDataset
-from fss_bench.encoding import ImageStore
+from fss_bench.encoding import ImageStore, OneShotAtATime
 from fss_bench.episodes import EpisodeSpec
 from fss_bench.errors import FssBenchError, ResultsError, one_line
 from fss_bench.geometry import square_side
@@ -240,14 +240,18 @@ class Evaluation:
 
     def _logits(self, step: Step, support_masks: Tensor) -> Tensor:
         """Logits [B, K', 1 + N, h, w] of a step; see `Answers`."""
-        if self.setting.protocol.kshot == "method" or self.setting.shots == 1:
-            logits = self.images.logits(step.specs, support_masks).float()
-            _check_logits(logits, step.specs)
-            return logits[:, None]
-        shots = self.images.shot_logits(step.specs, support_masks).float()
+        if self._one_at_a_time:
+            shots = self.images.shot_logits(step.specs, support_masks).float()
+        else:
+            shots = self.images.logits(step.specs, support_masks).float()[:, None]
         for k in range(shots.shape[1]):
             _check_logits(shots[:, k], step.specs)
         return shots
+
+    @property
+    def _one_at_a_time(self) -> bool:
+        """Whether the method is asked with every support on its own."""
+        return self.setting.protocol.kshot != "method" and self.setting.shots > 1
 
     def _identify(self, setting: Setting) -> dict[str, Any]:
         """The record of a run as far as it is known before the first episode."""
@@ -319,7 +323,8 @@ class Evaluation:
         masks = torch.zeros(1, ways, shots, size, size, dtype=torch.uint8, device=self.device)
         masks[..., : size // 2] = 1
         with torch.no_grad(), self._autocast():
-            return cost.gflops(self.method, (support, masks, support[:, 0, 0]))
+            method = OneShotAtATime(self.method) if self._one_at_a_time else self.method
+            return cost.gflops(method, (support, masks, support[:, 0, 0]))
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)

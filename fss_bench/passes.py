@@ -54,10 +54,12 @@ class Pass:
 
 
 def plan_passes(settings: Sequence[Setting], modules: Modules) -> list[Pass]:
-    """Passes in an order that keeps those of one input together, else that of the settings."""
+    """Passes by module, then by how images are resized, then by fold; equal settings are one."""
     groups: dict[str, list[Setting]] = {}
     for setting in settings:
-        groups.setdefault(segmentation_key(setting), []).append(setting)
+        group = groups.setdefault(segmentation_key(setting), [])
+        if all(setting.protocol != other.protocol for other in group):
+            group.append(setting)
     passes = []
     for group in groups.values():
         rules = group[0].protocol

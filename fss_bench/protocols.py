@@ -104,7 +104,8 @@ class EvaluationProtocol:
     mask_resize: Literal["nearest", "nearest-pil", "nearest-opencv"] = "nearest"
     """Interpolation of masks: `nearest`, torch's legacy one, source index floor(i * in / out) in
     float32 (HSNet, DCAMA, VAT: code); `nearest-pil`, Pillow's, which takes the pixel at the centre
-    (PANet: code); `nearest-opencv`, floor(i * in / out) in double (PFENet, BAM, MSANet: code)."""
+    (PANet: code); `nearest-opencv`, OpenCV's, like torch's but in double, so that a few indices
+    differ (PFENet, BAM, MSANet: code)."""
 
     support_ignore: Literal["excluded", "background"] = "excluded"
     """Pixels labelled 255 in supports: `excluded` from both foreground and background (PFENet, BAM:
@@ -129,8 +130,9 @@ class EvaluationProtocol:
     `method`: by the method's own rule (mean prototype in PANet and PFENet, attention over all
     supports in DCAMA, learned weights in BAM and MSANet: code). The others segment with one support
     at a time: `vote`: a pixel is foreground with half as many votes as the pixel of its image that
-    has most (HSNet, VAT: code); `or`: with one vote, which is OSLSM's maximum of logits (OSLSM,
-    SG-One's second script: code); `mean`: by the mean of the logits.
+    has most, each of several ways on its own (HSNet, VAT: code); `or`: with one vote, which is
+    OSLSM's maximum of logits (OSLSM, SG-One's second script: code); `mean`: by the mean of the
+    logits.
     """
 
     logits_resize: Literal["bilinear", "bilinear-corners"] = "bilinear"

@@ -61,9 +61,10 @@ def vote_logits(logits: Tensor, official: bool = True) -> Tensor:
     shots = len(logits)
     votes = logits.argmax(dim=1).sum(dim=0)
     share = votes / (votes.max().clamp(min=1) if official else shots)
-    # of ways with equal votes the surest should win: a nudge of less than half a vote's step
+    # of ways with equal shares the surest should win: a nudge of less than half of what two shares
+    # can differ by, which is 1 / (K (K - 1))
     margin = (logits[:, 1] - logits[:, 0]).float().mean(dim=0)
-    nudge = (margin.sigmoid() - 0.5) / (4 * shots)
+    nudge = (margin.sigmoid() - 0.5) / (4 * shots**2)
     # shares below 1/2 are at most 1/2 - 1 / (2 K): this lies between, nudges and all
     return stack([torch.full_like(share, 0.5 - 1 / (4 * shots)), share + nudge])[None]
 

@@ -22,7 +22,7 @@ from fss_bench.episodes import EpisodeSpec
 from fss_bench.evaluation import Progress
 from fss_bench.images import read_label_map
 from fss_bench.loading import Step, plan_steps
-from fss_bench.passes import evaluate_all, plan_passes
+from fss_bench.passes import _next_uses, evaluate_all, plan_passes
 from fss_bench.protocols import PROTOCOLS
 from fss_bench.results import Run
 from fss_bench.setting import Setting, create_setting
@@ -395,6 +395,18 @@ def test_equal_passes_keep_the_order_of_the_settings(dataset: SegDataset) -> Non
         settings = make_settings(dataset, rules)
         passes = plan_passes(settings, Shared(Cells()))
         assert [one.settings[0] for one in passes] == settings
+
+
+def test_an_image_is_due_in_the_first_pass_that_needs_it(dataset: SegDataset) -> None:
+    passes = plan_passes(make_settings(dataset, [{}, *SUPPORTS], (0, 1)), Shared(Cells()))
+    for start in range(len(passes) + 1):
+        wanted: dict[str, int] = {}
+        for number, one in enumerate(passes[start:], start=1):
+            for image in one.images:
+                wanted.setdefault(image, number)
+        assert _next_uses(passes[start:]) == wanted
+    assert passes[0].images != passes[-1].images
+    assert set(_next_uses(passes).values()) == {1, 4}
 
 
 def test_folds_with_their_own_modules_are_not_mixed(dataset: SegDataset) -> None:
