@@ -135,9 +135,16 @@ def rank(change: tuple[str, str, str], found: dict[str, Row]) -> tuple[bool, flo
 def cell(row: Row) -> str:
     """Difference and interval; bold where the interval leaves out 0."""
     low, high = float(row["ci_low"]), float(row["ci_high"])
-    text = f"{float(row['difference']):+.2f}"
+    text = points(float(row["difference"]))
     text = f"**{text}**" if low > 0 or high < 0 else text
-    return f"{text} ({low:+.2f} to {high:+.2f})" + ("" if row["same_episodes"] == "yes" else " *")
+    text = f"{text} ({points(low)} to {points(high)})"
+    return text + ("" if row["same_episodes"] == "yes" else " *")
+
+
+def points(value: float) -> str:
+    """A signed number of two decimals; 0.00 has no sign."""
+    text = f"{value:+.2f}"
+    return "0.00" if text in ("+0.00", "-0.00") else text
 
 
 def main() -> None:

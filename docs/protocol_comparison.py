@@ -62,7 +62,7 @@ fss-bench protocols diff hsnet pfenet
 
 Facts about published codes were read in their released source, at the
 [commits listed](#repositories). "From memory" marks what was not read. Issues are of the repository
-of the code named. Effects were measured by those named with them, not by us; mIoU is in percent.
+of the code named. Effects are as their source has them, not measured by us; mIoU is in percent.
 """
 NAMED = "## Named protocols\n\nValues that differ from `standard` are bold.\n"
 RULES = """\
@@ -115,9 +115,9 @@ Counted from the lists in the repositories.
 - Masks of PASCAL are `SegmentationClassAug`. The originals of VOC (1,464 train, 1,449 val) have the
   border of 255, those converted from SBD have none (from memory): 255 matters in every test image,
   but in a part of training only.
-- Two sets of COCO masks circulate, PFENet's and HSNet's, and are not equal. In both the later
-  annotation covers the earlier; RePRI's script draws the first polygon of an object alone and
-  leaves crowds out.
+- Two sets of COCO masks circulate, PFENet's and HSNet's, and are not equal: with HSNet's, BAM
+  falls to about 39 on COCO fold 0 (BAM issue 30). In both the later annotation covers the earlier;
+  RePRI's script draws the first polygon of an object alone and leaves crowds out.
 
 ## What no rule says
 

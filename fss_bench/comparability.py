@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fss_bench.errors import FssBenchError
+from fss_bench.errors import FssBenchError, shorten
 
 DATASET_FIELDS = ("name", "fingerprint", "classes_sha256")
 NOT_RECORDED = "not recorded"
@@ -66,7 +66,7 @@ def in_words(found: Mapping[str, Sequence[Any]]) -> str:
             rules.append(f"{name} {_listed(values)}")
         elif group != "protocol":
             others.append(f"{group} {name} {_listed(values)}".lstrip())
-    labels = " and ".join(map(str, found.get("protocol.label", ())))
+    labels = shorten(found.get("protocol.label", ()), 4).replace(", ", " and ", 1)
     protocols = f"protocol {labels}" if labels else "their protocols"
     if rules or labels:
         others.insert(0, f"{protocols} differ in {', '.join(rules) or 'name'}")
@@ -95,7 +95,7 @@ def _distinct(values: Iterable[Any]) -> list[Any]:
 
 
 def _listed(values: Iterable[Any]) -> str:
-    return f"({', '.join(map(_shown, values))})"
+    return f"({shorten(map(_shown, values), 4)})"
 
 
 def _shown(value: Any) -> str:

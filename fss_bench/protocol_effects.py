@@ -143,12 +143,6 @@ EFFECTS: dict[str, tuple[Effect, ...]] = {
             ("interleaved", "contiguous"),
         ),
     ),
-    "coco_overlap": (
-        Effect(
-            "BAM, COCO fold 0: about 39 with HSNet's masks in place of its own",
-            "BAM issue 30",
-        ),
-    ),
     "base_images": (
         Effect(
             "PFENet trained again without images of novel classes (backbone weights may differ as "

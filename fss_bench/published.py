@@ -106,7 +106,10 @@ def load_published(file: Path | str) -> list[PublishedRow]:
 
 
 def ranked(rows: Iterable[PublishedRow]) -> list[PublishedRow]:
-    """Rows by setting, best first in each group; what is unverified is last and has no rank."""
+    """Rows by setting, best first in each group; what is unverified is last and has no rank.
+
+    Of several sources for one method and backbone the surest has the rank.
+    """
     groups: dict[tuple[str, str, int, int], list[PublishedRow]] = defaultdict(list)
     for row in rows:
         groups[row.group].append(row)
@@ -121,10 +124,16 @@ def _ranked(group: Sequence[PublishedRow]) -> list[PublishedRow]:
             *(r.method, r.backbone, r.where, r.notes),
         ),
     )
-    return [
-        replace(row, rank=None if row.unverified or row.miou is None else rank)
-        for rank, row in enumerate(ordered, start=1)
+    surest: dict[tuple[str, str], PublishedRow] = {}
+    for row in sorted(ordered, key=lambda r: CERTAINTIES.index(r.certainty or "unverified")):
+        surest.setdefault((row.method, row.backbone), row)
+    counted = [
+        row
+        for row in ordered
+        if row is surest[row.method, row.backbone] and not row.unverified and row.miou is not None
     ]
+    ranks = {id(row): rank for rank, row in enumerate(counted, start=1)}
+    return [replace(row, rank=ranks.get(id(row))) for row in ordered]
 
 
 def _read(file: Path) -> Iterator[PublishedRow]:

@@ -23,6 +23,16 @@ REQUIRED = frozenset(
     "finished".split()
 )
 """Fields of run.json that the leaderboard reads."""
+PARTS = {
+    "dataset": ("name", "fingerprint", "folds", "classes_sha256"),
+    "protocol": ("name", "label", "empty_class"),
+    "weights": ("source",),
+}
+"""What it reads of its objects."""
+COUNTED = frozenset(
+    "index class_ids inter_fg union_fg inter_bg union_bg inter_ways union_ways".split()
+)
+"""Columns of episodes.parquet that metrics are computed from."""
 
 
 @dataclass(frozen=True)
@@ -193,10 +203,7 @@ class ResultStore:
         try:
             data = json.loads((folder / "run.json").read_text(encoding="utf-8"))
             episodes = pd.read_parquet(folder / "episodes.parquet")
-            if data["schema_version"] != SCHEMA_VERSION:
-                raise ValueError(f"schema_version {data['schema_version']} is not {SCHEMA_VERSION}")
-            if not data.keys() >= REQUIRED:
-                raise ValueError(f"it lacks {shorten(sorted(REQUIRED - data.keys()))}")
+            _check_content(data, episodes)
             return Run(data, Metrics.from_dict(data.pop("metrics")), episodes, folder)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ResultsError(
@@ -208,6 +215,22 @@ class ResultStore:
             f"cannot write to {self.root} ({one_line(error)}): free space, mend its permissions or "
             "choose another --output"
         )
+
+
+def _check_content(data: Mapping[str, Any], episodes: "pd.DataFrame") -> None:
+    """Raise ValueError unless a run holds all that is read from it later."""
+    if data["schema_version"] != SCHEMA_VERSION:
+        raise ValueError(f"schema_version {data['schema_version']} is not {SCHEMA_VERSION}")
+    missing = [*sorted(REQUIRED - data.keys()), *sorted(COUNTED - set(episodes.columns))]
+    for part, fields in PARTS.items():
+        if part not in missing:
+            if not isinstance(data[part], Mapping):
+                raise ValueError(f"its {part} is no object")
+            missing += [f"{part}.{name}" for name in fields if name not in data[part]]
+    if missing:
+        raise ValueError(f"it lacks {shorten(missing)}")
+    if len(episodes) != data["episodes"]:
+        raise ValueError(f"it has {len(episodes)} of its {data['episodes']} episodes")
 
 
 class PartialRun:

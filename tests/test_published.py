@@ -248,6 +248,24 @@ def test_what_is_unverified_is_last_and_has_no_rank() -> None:
         assert [(r.method, r.rank) for r in ranked(shuffled)] == expected
 
 
+def test_of_several_sources_the_surest_has_the_rank() -> None:
+    rows = [
+        row("gf", 72.6, certainty="secondary", where="a table"),
+        row("gf", 72.3, certainty="verified", where="its log"),
+        row("other", 72.5, certainty="secondary"),
+        row("gf", 71.0, certainty="verified", where="its README"),
+        row("gf", 60.0, certainty="secondary", backbone="another"),
+    ]
+    found = [(r.method, r.miou, r.rank) for r in ranked(rows)]
+    assert found == [
+        ("gf", 72.6, None),
+        ("other", 72.5, 1),
+        ("gf", 72.3, 2),
+        ("gf", 71.0, None),
+        ("gf", 60.0, 3),
+    ]
+
+
 @pytest.mark.parametrize(
     "other", [{"dataset": "coco20i"}, {"protocol": "bam"}, {"ways": 2}, {"shots": 5}]
 )
