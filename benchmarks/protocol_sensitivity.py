@@ -24,11 +24,7 @@ FIGURE = ROOT / "docs" / "images" / "protocol-sensitivity.svg"
 PAGE = ROOT / "docs" / "protocol-sensitivity.md"
 Row = dict[str, str]
 METHODS = ("panet", "nearest_pixel")
-BACKBONES = {
-    1: ("tf_efficientnet_lite0", "tf_efficientnet_lite2"),
-    5: ("tf_efficientnet_lite0",),
-}
-"""Shots -> backbones."""
+BACKBONES = ("tf_efficientnet_lite0", "tf_efficientnet_lite2")
 SCORING = ("query_ignore=background", "iou_at=input", "logits_resize=bilinear-corners")
 INPUT = ("image_resize=pad", "image_filter=opencv-bilinear", "support_ignore=background")
 DRAWS = ("class_draw=uniform", "class_draw=pairs", "class_draw=image", "min_pixels=1")
@@ -159,8 +155,8 @@ def main() -> None:
     parser.add_argument("--no-publish", action="store_true", help="evaluate only")
     arguments = parser.parse_args()
     roots = {"pascal5i": arguments.voc, "coco20i": arguments.coco}
-    for (dataset, shots), method in product(CHANGES, METHODS):
-        for backbone in BACKBONES[shots] if roots[dataset] else ():
+    for (dataset, shots), method, backbone in product(CHANGES, METHODS, BACKBONES):
+        if roots[dataset] is not None:
             evaluate(method, backbone, dataset, roots[dataset], shots, arguments)
     if not arguments.no_publish:
         publish(arguments.runs)

@@ -220,7 +220,8 @@ def write_episodes(
     _load_plugins(plugin)
     _check_names(dataset=dataset, protocol=protocol)
     rules = parse_options(rule)
-    if data_root is None and split_lists is not None:
+    listed = get_protocol(protocol).order == "hsnet"
+    if listed and data_root is None and split_lists is not None:
         specs: Sequence[EpisodeSpec] = listed_episodes(
             dataset,
             protocol,
@@ -229,6 +230,7 @@ def write_episodes(
             shots=shots,
             ways=ways,
             episodes=episodes,
+            seed=seed,
             rules=rules,
         )
     else:
@@ -244,7 +246,7 @@ def write_episodes(
             split_lists=split_lists,
         ).specs
     digests = {"episodes": len(specs), "sha256": episodes_sha256(specs)}
-    if get_protocol(protocol).order == "hsnet":
+    if listed:
         digests["published_sha256"] = hsnet_digest(specs)
     if output is not None:
         with _writing(output):
@@ -524,8 +526,8 @@ def _note_skipped(setting: "Setting") -> None:
     names = ", ".join(setting.dataset.class_names[c] for c in setting.skipped)
     if names:
         _note(
-            f"fold {setting.fold}, {setting.shots}-shot leaves out classes with fewer than "
-            f"{setting.shots + 1} images: {names}"
+            f"fold {setting.fold}, {setting.shots}-shot leaves out classes with too few images: "
+            f"{names}"
         )
 
 
@@ -570,7 +572,10 @@ def _protocol_names(text: str) -> list[str]:
     """The protocols of `a,b,c`, each once, in their order."""
     from fss_bench.protocols import get_protocol
 
-    return list({get_protocol(name).label: name for name in text.split(",")}.values())
+    parts = [text] if Path(text).is_file() else text.split(",")
+    if "" in parts:
+        raise FssBenchError(f"--protocol {text!r}: a name is missing at a comma: write a,b,c")
+    return list({get_protocol(name).label: name for name in parts}.values())
 
 
 def _place(run: "Run") -> tuple[str, int, int]:
@@ -590,7 +595,7 @@ def _dataset(
     from fss_bench.setting import protocol_dataset_options
 
     given = parse_options(options)
-    asked = protocol_dataset_options(protocol, datasets.get(name), rules or {})
+    asked = protocol_dataset_options(protocol, datasets.get(name), root, rules or {})
     return create_dataset(name, root, **{**asked, **given})
 
 

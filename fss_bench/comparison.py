@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,9 @@ import numpy as np
 
 from fss_bench.comparability import differences
 from fss_bench.errors import FssBenchError
-from fss_bench.metrics import averaged_a_run, class_counts, run_tables
+from fss_bench.metrics import class_counts, run_tables
 from fss_bench.protocols import EvaluationProtocol
-from fss_bench.results import ResultStore, Run
+from fss_bench.results import ResultStore, Run, fingerprint
 from fss_bench.statistics import bootstrap_difference, holm, permutation_p, pooled_mean_iou
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ SETTING = {"dataset.name": "dataset differs", "dataset.fingerprint": "dataset's 
 SETTING |= {"dataset.classes_sha256": "class lists of the folds differ"}
 SETTING |= {"ways": "ways differ", "shots": "shots differ"}
 ENTRANT = "method method_options backbone backbone_options weights checkpoint precision".split()
+
+ClassIds = frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -67,30 +70,39 @@ class Compared:
 
 @dataclass(frozen=True)
 class Sample:
-    """Counts of a set of folds, and how many classes the mean of each is over."""
+    """Counts of a set of folds, and the classes that the mean of each is over."""
 
     runs: Sequence[Run]
+    classes: Sequence[ClassIds]
 
     @cached_property
     def tables(self) -> "list[pd.DataFrame]":
-        """One row an (episode, way), a table a fold and repetition."""
+        """One row an (episode, way) of these classes, a table a fold and repetition."""
         return [
-            _with_episodes(table)
-            for run in self.runs
-            for table in run_tables(run.episodes, run.record["protocol"].get("runs", 1))
+            _counts(table, kept)
+            for run, kept in zip(self.runs, self.classes, strict=True)
+            for table in run_tables(_in_order(run), run.record["protocol"].get("runs", 1))
         ]
 
     @cached_property
-    def classes(self) -> list[int]:
-        """Number of classes averaged, a table each, by the run's own rule `empty_class`."""
-        return [count for run in self.runs for count in averaged_a_run(run)]
+    def averaged(self) -> list[int | None]:
+        """Number of classes averaged, a table each; None for those with a pixel.
+
+        By the run's own rule `empty_class`. Under `skip` it is no constant: a resample may have
+        pixels of other classes.
+        """
+        return [
+            None if rules["empty_class"] == "skip" else len(kept)
+            for rules, kept in zip(self.rules, self.classes, strict=True)
+            for _ in range(rules["runs"])
+        ]
 
     @property
     def miou(self) -> float:
         """Mean over folds and repetitions."""
-        return pooled_mean_iou(self.tables, self.classes)
+        return pooled_mean_iou(self.tables, self.averaged)
 
-    @property
+    @cached_property
     def rules(self) -> list[dict[str, Any]]:
         """What the protocols of the runs say."""
         protocols = [with_all_rules(run.record)["protocol"] for run in self.runs]
@@ -109,30 +121,36 @@ class Sample:
         return [t.assign(inter=t["inter"] * factor, union=t["union"] * factor) for t in self.tables]
 
     def shares_episodes(self, other: "Sample") -> bool:
-        """Whether all episodes are the same, in the same order."""
-        digests = [[run.record["episodes_sha256"] for run in s.runs] for s in (self, other)]
-        rows = [[table["class_id"].tolist() for table in s.tables] for s in (self, other)]
-        return digests[0] == digests[1] and rows[0] == rows[1]
+        """Whether all episodes are the same, and the same of them count."""
+        return self.classes == other.classes and all(
+            _same_episodes(one, two) for one, two in zip(self.runs, other.runs, strict=True)
+        )
 
 
 def compare_folds(
-    first: Sequence[Run], second: Sequence[Run], *, p_value: bool = False
+    first: Sequence[Run],
+    second: Sequence[Run],
+    *,
+    classes: Sequence[ClassIds] | None = None,
+    p_value: bool = False,
 ) -> Difference:
     """Compare two results over the same folds, paired where they are of the same episodes.
 
     Args:
         first, second: a run a fold, in the order of folds.
+        classes: ids of the classes that a fold's mean is over on both sides, as `common_classes`
+            gives them; by default each side has its own.
         p_value: also test the difference; possible of the same episodes alone.
     """
-    before, after = Sample(first), Sample(second)
+    before, after = (Sample(runs, classes or _class_ids(runs)) for runs in (first, second))
     paired = before.shares_episodes(after)
-    classes = (before.classes, after.classes)
+    averaged = (before.averaged, after.averaged)
     p = None
     # counts under two protocols are no like things: of other pixels, at another size, …
     if p_value and paired and before.rules == after.rules:
         tables = before.scaled(after.area), after.scaled(before.area)
-        p = permutation_p(*tables, classes)
-    interval = bootstrap_difference(before.tables, after.tables, classes, paired=paired)
+        p = permutation_p(*tables, averaged)
+    interval = bootstrap_difference(before.tables, after.tables, averaged, paired=paired)
     return Difference(before.miou, after.miou, interval, paired, p)
 
 
@@ -140,13 +158,20 @@ def compare_runs(runs: Sequence[Run]) -> list[Compared]:
     """Compare every run with the first, on the same episodes.
 
     Raises:
-        FssBenchError: fewer than two runs, or two that do not compare; says what differs.
+        FssBenchError: fewer than two runs, one of them twice, or two that do not compare; says
+            what differs.
     """
     if len(runs) < 2:
         raise FssBenchError(f"{len(runs)} run to compare: give two or more")
+    for one, other in combinations(runs, 2):
+        if fingerprint(one.record) == fingerprint(other.record):
+            raise FssBenchError(f"run {one.record['run_id']} is given twice: leave one out")
     first, *others = runs
     notes = [check_runs(first, run) for run in others]
-    found = [compare_folds([first], [run], p_value=True) for run in others]
+    found = [
+        compare_folds([first], [run], classes=common_classes([first], [run]), p_value=True)
+        for run in others
+    ]
     corrected = iter(holm([d.p for d in found if d.p is not None]))
     return [
         Compared(run, difference, None if difference.p is None else next(corrected), tuple(note))
@@ -154,15 +179,33 @@ def compare_runs(runs: Sequence[Run]) -> list[Compared]:
     ]
 
 
+def common_classes(first: Sequence[Run], second: Sequence[Run]) -> list[ClassIds]:
+    """Ids of the classes that both average over, a set a fold."""
+    return [a & b for a, b in zip(_class_ids(first), _class_ids(second), strict=True)]
+
+
+def left_out(first: Sequence[Run], second: Sequence[Run]) -> bool:
+    """Whether one of the two averages over a class that the other does not."""
+    return _class_ids(first) != _class_ids(second)
+
+
 def check_runs(first: Run, second: Run) -> list[str]:
     """What differs between two runs that compare all the same, in words.
 
     Raises:
-        FssBenchError: they do not compare: another setting, other episodes, or another protocol and
-            another entrant at once, whose effects cannot be told apart.
+        FssBenchError: they do not compare: another setting, other episodes, episode tables that do
+            not match, or another protocol and another entrant at once, whose effects cannot be told
+            apart.
     """
     records = [with_all_rules(run.record) for run in (first, second)]
     _check_setting(records)
+    if not _same_episodes(first, second):
+        lengths = _both([f"{len(run.episodes)} rows" for run in (first, second)])
+        raise FssBenchError(
+            f"{_pair(records)} do not compare: their episode lists are equal, the rows of their "
+            f"episode tables are not {lengths}: one is damaged: delete its folder and evaluate it "
+            "again"
+        )
     found = differences(records)
     rules = {
         key.removeprefix("protocol."): values
@@ -182,6 +225,12 @@ def check_runs(first: Run, second: Run) -> list[str]:
             f"the protocols differ: {listed}; that makes the difference; no p-value, since "
             "swapping episodes would mix unlike counts"
         )
+    if left_out([first], [second]):
+        number = len(common_classes([first], [second])[0])
+        notes.append(f"averaged over the {number} classes of both")
+    if records[0]["code_sha256"] != records[1]["code_sha256"]:
+        digests = _both([record["code_sha256"][:12] for record in records])
+        notes.append(f"evaluated by other code {digests}; the file of a plug-in counts as code")
     if records[0]["device_type"] != records[1]["device_type"]:
         kinds = _both([record["device_type"] for record in records])
         notes.append(f"evaluated on other devices {kinds}")
@@ -220,10 +269,31 @@ def find_run(name: str, results: Path) -> Run:
     return store.load(found[0])
 
 
-def _with_episodes(table: "pd.DataFrame") -> "pd.DataFrame":
-    """`class_counts` with the number of the episode in each row."""
+def _class_ids(runs: Sequence[Run]) -> list[ClassIds]:
+    return [frozenset(s.class_id for s in run.metrics.per_class.values()) for run in runs]
+
+
+def _in_order(run: Run) -> "pd.DataFrame":
+    return run.episodes.sort_values("index", kind="stable")
+
+
+def _same_episodes(first: Run, second: Run) -> bool:
+    """Whether the lists are one list, repeated as often, and the tables have its rows."""
+    records = [with_all_rules(run.record) for run in (first, second)]
+    lists = [(record["episodes_sha256"], record["protocol"]["runs"]) for record in records]
+    if lists[0] != lists[1]:
+        return False
+    tables = [_in_order(run) for run in (first, second)]
+    same = all(tables[0][key].tolist() == tables[1][key].tolist() for key in ("index", "query"))
+    classes = [[list(ids) for ids in table["class_ids"]] for table in tables]
+    return same and classes[0] == classes[1]
+
+
+def _counts(table: "pd.DataFrame", classes: ClassIds) -> "pd.DataFrame":
+    """`class_counts` of these classes, with the number of the episode in each row."""
     ways = table["class_ids"].map(len).to_numpy()
-    return class_counts(table).assign(episode=np.repeat(np.arange(len(table)), ways))
+    rows = class_counts(table).assign(episode=np.repeat(np.arange(len(table)), ways))
+    return rows[rows["class_id"].isin(classes)]
 
 
 def _check_setting(records: Sequence[Mapping[str, Any]]) -> None:

@@ -48,13 +48,11 @@ class SegDataset(ABC):
         name: registered name.
         class_names: class id (from 1) -> name.
         folds: novel class ids of each fold.
-        rule_options: protocol rule -> the option with which a dataset is opened by it.
         index_tag: everything besides the files that decides the index (options that change masks).
     """
 
     name: ClassVar[str]
     needs_root: ClassVar[bool] = True
-    rule_options: ClassVar[Mapping[str, str]] = {}
     class_names: Mapping[int, str]
     folds: Sequence[Sequence[int]]
     index_tag: str = ""
@@ -105,6 +103,11 @@ class SegDataset(ABC):
 
     def facts(self) -> dict[str, Any]:
         """Numbers about the source to keep with the index; read when it is built."""
+        return {}
+
+    @classmethod
+    def rule_options(cls, root: Path | None) -> Mapping[str, str]:
+        """Protocol rule -> the option with which a dataset in a folder is opened by it."""
         return {}
 
     @property

@@ -83,6 +83,8 @@ class ImageStore:
                 self._held[name] = {level: features[0].clone() for level, features in maps.items()}
             else:
                 self._held[name] = pixels
+            if self.device.type == "cuda":  # else its work is charged to whoever waits next
+                torch.cuda.synchronize(self.device)
             self._seconds[name] = time.perf_counter() - start
 
     def forget(self, images: Sequence[str]) -> None:
@@ -90,11 +92,11 @@ class ImageStore:
         for image in images:
             del self._held[image], self._seconds[image]
 
-    def bytes_per_image(self, size: int) -> int:
-        """Memory that one kept image takes, for an input square of this side."""
+    def bytes_per_image(self, size: int, pixel: torch.dtype = torch.uint8) -> int:
+        """Memory that one kept image takes, for an input square of this side and kind of pixels."""
         pixels = torch.zeros(1, 3, size, size, device=self.device)
-        if not self._split:  # float pixels at most
-            return pixels.numel() * pixels.element_size()
+        if not self._split:
+            return pixels.numel() * pixel.itemsize
         return sum(maps.numel() * maps.element_size() for maps in self._encode(pixels).values())
 
     def logits(self, specs: Sequence[EpisodeSpec], support_masks: Tensor) -> Tensor:

@@ -226,6 +226,12 @@ def check_counts(ways: int, shots: int) -> None:
             raise EpisodeError(f"--{name} is {value}: it must be 1 or more")
 
 
+def check_one_way(protocol: str, ways: int) -> None:
+    """Raise EpisodeError for more ways than a published order has."""
+    if ways != 1:
+        raise EpisodeError(f"protocol {protocol} is 1-way: --ways {ways} is not possible")
+
+
 def to_jsonl(specs: Iterable[EpisodeSpec]) -> Iterator[str]:
     """The lines of an episode list, each ending in a newline; keys in the order of the format."""
     for spec in specs:

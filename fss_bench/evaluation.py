@@ -189,7 +189,7 @@ class Evaluation:
     def _segment(self, members: Sequence[_Member]) -> None:
         """Segment the episodes that any of the members lacks."""
         self.gflops = self._count_gflops()  # before the work: a method may fail here
-        lead = members[0]
+        lead = min(members, key=lambda member: len(member.rows))
         specs = [s for s in self.setting.specs if any(s.index not in m.done for m in members)]
         running = _RunningMean()
         running.add(lead.rows)
@@ -204,7 +204,7 @@ class Evaluation:
     def _steps(
         self, specs: Sequence[EpisodeSpec], members: Sequence[_Member]
     ) -> Iterator[tuple[Step, StepData]]:
-        room = self.compute.cache_bytes(self.device) // self.images.bytes_per_image(self.side)
+        room = self.compute.cache_bytes(self.device) // self._bytes_per_image()
         batch = self.compute.batch_size
         steps = plan_steps(specs, batch, room, self.images.kept, self._later)
         loader = EpisodeLoader(
@@ -215,6 +215,11 @@ class Evaluation:
             [member.setting.protocol for member in members],
         )
         return load_steps(loader, self.compute.workers)
+
+    def _bytes_per_image(self) -> int:
+        rules = self.setting.protocol
+        is_float = rules.image_filter == "opencv-bilinear" and rules.image_resize != "native"
+        return self.images.bytes_per_image(self.side, torch.float32 if is_float else torch.uint8)
 
     def _step(self, step: Step, data: StepData, members: Sequence[_Member]) -> None:
         self.images.add(data.images)

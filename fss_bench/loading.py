@@ -7,6 +7,7 @@ new. An image is decoded and encoded again only if memory forced it out in betwe
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
 from multiprocessing import AuthenticationError
 from typing import Any
 
@@ -82,17 +83,24 @@ def plan_steps(
         for image in needs[step]:
             uses.setdefault(image, []).append(step)
     held = set(kept)
+    farthest = [(-uses[image][-1], image) for image in held if uses.get(image)]
+    heapify(farthest)
+    unused = {image for image in held if not uses.get(image)}
     steps = []
     for group, needed in zip(groups, needs, strict=True):
         load = [image for image in needed if image not in held]
         held.update(load)
+        evict, unused = unused, set()
         for image in needed:
             uses[image].pop()
-        evict = {image for image in held if not uses.get(image)}
-        over = len(held) - len(evict) - capacity
-        if over > 0:
-            rest = sorted(held - evict, key=lambda image: (-uses[image][-1], image))
-            evict.update(rest[:over])
+            if uses[image]:
+                heappush(farthest, (-uses[image][-1], image))
+            else:
+                evict.add(image)
+        while len(held) - len(evict) > capacity:
+            next_use, image = heappop(farthest)
+            if image in held and uses[image] and uses[image][-1] == -next_use:  # else outdated
+                evict.add(image)
         held -= evict
         steps.append(Step(group, load, sorted(evict)))
     return steps

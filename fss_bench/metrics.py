@@ -64,8 +64,8 @@ def episode_counts(
     Args:
         matrix: see `confusion`.
         ignore_as_background: pixels labelled 255 are background, else excluded.
-        drop_vanished: a way without a pixel in the target counts nothing, not even its false
-            positives; nor does the foreground without any.
+        drop_vanished: what has no pixel in the target counts nothing, not even false positives: a
+            way, the background, the foreground.
     """
     valid = matrix[:-1].copy()
     if ignore_as_background:
@@ -75,7 +75,7 @@ def episode_counts(
     union = valid.sum(axis=0) + present - inter
     union_fg = int(valid.sum()) - int(valid[0, 0])
     if drop_vanished:
-        union[1:][present[1:] == 0] = 0
+        union[present == 0] = 0
         union_fg *= bool(present[1:].any())
     return EpisodeCounts(
         inter_fg=int(valid[1:, 1:].sum()),

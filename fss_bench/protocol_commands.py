@@ -44,13 +44,20 @@ def sensitivity(
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable, on stdout.")] = False,
 ) -> None:
     """Show what each rule changed alone does to mIoU, among the runs that are there."""
-    from fss_bench.report.sensitivity import effects_json, print_effects, write_effects
+    from fss_bench.report.sensitivity import (
+        check_output,
+        effects_json,
+        print_effects,
+        write_effects,
+    )
     from fss_bench.results import ResultStore
     from fss_bench.sensitivity import effects_in
 
     def left_out(text: str) -> None:
         typer.echo(f"note: left out: {text}", err=True)
 
+    if output is not None:
+        check_output(output)
     effects = effects_in(ResultStore(results), base, left_out)
     if output is not None:
         write_effects(effects, output)

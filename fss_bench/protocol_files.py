@@ -1,12 +1,11 @@
 """Protocols of your own, as TOML: `base = "hsnet"` and the rules that differ."""
 
-import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
 
 from fss_bench.errors import FssBenchError, UnknownNameError, one_line
-from fss_bench.protocols import PROTOCOLS, EvaluationProtocol
+from fss_bench.protocols import PROTOCOLS, EvaluationProtocol, check_name
 
 
 def read_protocol(path: Path | str) -> EvaluationProtocol:
@@ -33,7 +32,7 @@ def read_protocol(path: Path | str) -> EvaluationProtocol:
     except (OSError, ValueError) as error:
         raise FssBenchError(f"{file} cannot be read as TOML ({one_line(error)})") from error
     base = content.pop("base", "standard")
-    if base not in PROTOCOLS:
+    if not isinstance(base, str) or base not in PROTOCOLS:
         raise UnknownNameError(f"base of {file}", str(base), PROTOCOLS)
     name = content.pop("name", base)
     if name != base:
@@ -46,9 +45,9 @@ def read_protocol(path: Path | str) -> EvaluationProtocol:
 
 
 def _check_name(file: Path, name: object) -> None:
-    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]{0,39}", name):
-        raise FssBenchError(
-            f"{file}: name {name!r} must be 1 to 40 letters, digits, dots, dashes or underscores"
-        )
+    try:
+        check_name(name)
+    except FssBenchError as error:
+        raise FssBenchError(f"{file}: {error}") from None
     if name in PROTOCOLS:
-        raise FssBenchError(f"{file}: name {name!r} is taken by another protocol: choose another")
+        raise FssBenchError(f"{file}: protocol name {name!r} is taken: choose another")

@@ -5,6 +5,7 @@ released source of the method named, `#25` an issue of its repository. The repos
 in docs/protocol-comparison.md.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -12,6 +13,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from fss_bench.errors import FssBenchError, UnknownNameError
 from fss_bench.results import fingerprint
 
+LARGEST_SEED = 2**32 - 1
+"""That NumPy's legacy generator takes."""
 LONGEST_LABEL = 120
 """Characters: a label is the name of a folder."""
 
@@ -35,13 +38,14 @@ class EvaluationProtocol:
     `revolver`: every pair of image and class once (guided networks: code).
     """
 
-    class_draw: Literal["turns", "uniform", "pairs", "image"] = "turns"
+    class_draw: Literal["turns", "uniform", "pairs", "image", "lists"] = "turns"
     """How query and class of an episode are found.
 
     `turns`: classes take turns, the queries of each walk all its images. `uniform`: a random class,
-    then a random image of it (HSNet on COCO, PANet, FSSDINO: code). `pairs`: the (image, class)
-    pairs one after the other (HSNet on PASCAL, OSLSM, revolver: code). `image`: images one after
-    the other, then one of the novel classes in it (PFENet, BAM, MSANet, HDMNet, SCCAN: code).
+    then a random image of it (PANet, FSSDINO: code). `pairs`: the (image, class) pairs one after
+    the other (OSLSM, revolver: code). `image`: images one after the other, then one of the novel
+    classes in it (PFENet, BAM, MSANet, HDMNet, SCCAN: code). `lists`: as HSNet's lists have it,
+    `pairs` on PASCAL and `uniform` on COCO (HSNet, DCAMA, VAT, Matcher, GF-SAM: code).
     """
 
     support_draw: Literal["distinct", "repeat"] = "distinct"
@@ -245,7 +249,7 @@ class EvaluationProtocol:
 
 ORDER_RULES: dict[str, dict[str, tuple[str | int, ...]]] = {
     "hsnet": {  # its lists decide
-        "class_draw": ("pairs",),
+        "class_draw": ("lists",),
         "support_query": ("never",),
         "test_split": ("test",),
         "min_pixels": (2048,),
@@ -268,8 +272,16 @@ def _check_together(protocol: EvaluationProtocol) -> None:
         if getattr(protocol, rule) not in values:
             raise FssBenchError(
                 f"rule {rule}={getattr(protocol, rule)}: order {protocol.order} has "
-                f"{rule}={values[0]}: change the order too, as with --rule order=balanced"
+                f"{rule}={values[0]}: change that too, or take another order"
             )
+    if protocol.class_draw == "lists" and protocol.order != "hsnet":
+        raise FssBenchError(
+            f"rule class_draw=lists: it goes with order=hsnet, this is {protocol.order}"
+        )
+    if len(set(protocol.seeds)) < len(protocol.seeds):
+        raise FssBenchError(
+            f"rule seeds={_shown(protocol.seeds)}: a seed is there twice: every run needs its own"
+        )
     if protocol.seeds and len(protocol.seeds) != protocol.runs:
         raise FssBenchError(
             f"rule runs={protocol.runs}: there are {len(protocol.seeds)} seeds "
@@ -289,9 +301,9 @@ def _check_together(protocol: EvaluationProtocol) -> None:
 
 def _parse(rule: str, value: Any, kind: Any) -> Any:
     if get_origin(kind) is tuple:
-        parts = value.replace("-", ",").split(",") if isinstance(value, str) else value
+        parts = re.split(r"[-,\s]+", value.strip("[]() ")) if isinstance(value, str) else value
         parts = parts if isinstance(parts, list | tuple) else [parts]
-        return tuple(_number(rule, part, 0) for part in parts)
+        return tuple(_number(rule, part, 0, LARGEST_SEED) for part in parts if part != "")
     if kind is int:
         return _number(rule, value, 0 if rule == "episodes" else 1)
     if kind == int | None:
@@ -301,13 +313,15 @@ def _parse(rule: str, value: Any, kind: Any) -> Any:
     return value
 
 
-def _number(rule: str, value: Any, least: int) -> int:
+def _number(rule: str, value: Any, least: int, most: int | None = None) -> int:
     number = _whole(value)
     if number is None:
         raise FssBenchError(f"rule {rule}={value!r}: it must be a whole number")
     if number < least:
         shown = 1 if rule == "episodes" else least  # 0 episodes are for one order alone
         raise FssBenchError(f"rule {rule}={number}: it must be {shown} or more")
+    if most is not None and number > most:
+        raise FssBenchError(f"rule {rule}={number}: it must be {most} or less")
     return number
 
 
@@ -328,7 +342,7 @@ def _shown(value: Any) -> str:
 _HSNET = EvaluationProtocol(
     "hsnet",
     order="hsnet",
-    class_draw="pairs",
+    class_draw="lists",
     support_draw="repeat",
     seeds=(0,),
     support_ignore="background",
@@ -422,7 +436,7 @@ SUMMARIES = {
     "hsnet": "HSNet, DCAMA, VAT, Matcher: the published order and lists, IoU at the input square",
     "hsnet-orig": "INSID3, MSDNet: as hsnet, IoU at the original size",
     "pfenet": "PFENet, CyCTR: class drawn by image, aspect ratio kept, 5,001 episodes",
-    "bam": "BAM, MSANet, HDMNet: as pfenet with 5 seeds of 1,000, novel images out of training",
+    "bam": "BAM, MSANet: as pfenet with 5 seeds of 1,000, novel images out of training",
     "panet": "PANet as released: 5 runs over the training images, contiguous COCO folds",
     "oslsm": "SG-One, on OSLSM's episodes: Python 2's shuffles of seed 1385, 255 as background",
     "revolver": "guided networks: every pair of image and class once, a support may be the query",
@@ -443,13 +457,28 @@ def get_protocol(protocol: str | EvaluationProtocol) -> EvaluationProtocol:
         FssBenchError: a rule has a value that does not exist, or the file cannot be used.
     """
     if isinstance(protocol, EvaluationProtocol):
+        check_name(protocol.name)
         return protocol.replace_rules(protocol.rules)
-    if protocol.endswith(".toml"):
+    name, *changes = [protocol] if protocol.endswith(".toml") else protocol.split("+")
+    if name.endswith(".toml"):
         from fss_bench.protocol_files import read_protocol
 
-        return read_protocol(protocol)
-    name, *changes = protocol.split("+")
-    if name not in PROTOCOLS:
+        found = read_protocol(name)
+    elif name in PROTOCOLS:
+        found = PROTOCOLS[name]
+    else:
         raise UnknownNameError("protocol", name, PROTOCOLS)
-    pairs = [change.partition("=")[::2] for change in changes]
-    return PROTOCOLS[name].replace_rules(dict(pairs)) if pairs else PROTOCOLS[name]
+    if any("=" not in change for change in changes):
+        raise FssBenchError(
+            f"protocol {protocol!r}: after the name come rules, as in {name}+iou_at=input (a label "
+            "with `-rules-` stands for many: give the file it came from)"
+        )
+    return found.replace_rules(dict(c.split("=", 1) for c in changes)) if changes else found
+
+
+def check_name(name: object) -> None:
+    """Raise FssBenchError unless a protocol's name can be that of a folder."""
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]{0,39}", name):
+        raise FssBenchError(
+            f"protocol name {name!r} must be 1 to 40 letters, digits, dots, dashes or underscores"
+        )

@@ -6,12 +6,12 @@ so they are the same everywhere; shuffles of Python 2 are replayed. docs/protoco
 what is exact.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import TypeVar
 
-from fss_bench.episodes import EpisodeSpec, digest_int, draw
+from fss_bench.episodes import EpisodeSpec, check_one_way, digest_int, draw
 from fss_bench.errors import EpisodeError, shorten
 from fss_bench.protocols import EvaluationProtocol
 
@@ -43,6 +43,15 @@ class Listed:
                     pools.setdefault(class_id, []).append(image)
         return dict(sorted(pools.items()))
 
+    def pairs(self, classes: Container[int]) -> list[tuple[str, int]]:
+        """The qualifying (image, class) pairs of these classes, in the order of the list."""
+        return [
+            (image, c)
+            for image, pixels in self.present.items()
+            for c in sorted(pixels)
+            if c in classes and pixels[c] >= self.protocol.min_pixels
+        ]
+
     def usable_pools(self, supports: int) -> tuple[dict[int, list[str]], list[int]]:
         """`pools` of the classes with images for so many supports, and the classes without.
 
@@ -59,8 +68,9 @@ class Listed:
             listed = [f"{self.names[c]} ({len(pools.get(c, ()))})" for c in short]
             raise EpisodeError(
                 f"such episodes of protocol {protocol.name} need {least} images a class, fold "
-                f"{self.fold} has fewer of {shorten(listed)}: use fewer --shots, add images, "
-                "or leave such classes out with --rule short_classes=skip"
+                f"{self.fold} has fewer {protocol.test_split} images of {shorten(listed)}: use "
+                f"{'--rule test_split=test, ' if protocol.test_split == 'train' else ''}fewer "
+                "--shots, or leave such classes out with --rule short_classes=skip"
             )
         return usable, short
 
@@ -78,7 +88,7 @@ def pfenet_episodes(
     drawn then may be smaller. BAM's are the same with its seeds. The lists are exact; class and
     supports hash the seed.
     """
-    _check_one_way(listed.protocol, ways)
+    check_one_way(listed.protocol.name, ways)
     pools, short = listed.usable_pools(shots)
     least = 1 if listed.protocol.min_pixels_of == "image" else listed.protocol.min_pixels
     asked = [
@@ -144,14 +154,9 @@ def oslsm_episodes(
     The supports are the first K of the shuffled images of the class that are not the query. One
     stream serves all shuffles, so an episode depends on all before it.
     """
-    _check_one_way(listed.protocol, ways)
+    check_one_way(listed.protocol.name, ways)
     pools, short = listed.usable_pools(shots)
-    pairs = [
-        (image, c)
-        for image, pixels in listed.present.items()
-        for c in sorted(pixels)
-        if c in pools and pixels[c] >= listed.protocol.min_pixels
-    ]
+    pairs = listed.pairs(pools)
     stream = Random(seed)
     specs: list[EpisodeSpec] = []
     while len(specs) < episodes:
@@ -173,14 +178,9 @@ def revolver_episodes(
         listed, ways, shots, seed: see `Order`.
         episodes: the first so many pairs, cyclic; 0 for all of them once.
     """
-    _check_one_way(listed.protocol, ways)
+    check_one_way(listed.protocol.name, ways)
     pools, short = listed.usable_pools(shots)
-    pairs = [
-        (image, c)
-        for image, pixels in listed.present.items()
-        for c in sorted(pixels)
-        if c in pools and pixels[c] >= listed.protocol.min_pixels
-    ]
+    pairs = listed.pairs(pools)
     specs = []
     for i in range(episodes or len(pairs)):
         query, class_id = pairs[i % len(pairs)]
@@ -229,8 +229,3 @@ def _supports(
             chosen.append(image)
             taken.update([image] if protocol.support_draw == "distinct" else ())
     return tuple(chosen)
-
-
-def _check_one_way(protocol: EvaluationProtocol, ways: int) -> None:
-    if ways != 1:
-        raise EpisodeError(f"protocol {protocol.name} is 1-way: --ways {ways} is not possible")

@@ -1,21 +1,29 @@
 """How much each protocol rule changes mIoU: pairs of results that differ in one rule alone."""
 
+import shlex
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from fss_bench.comparison import Difference, compare_folds, with_all_rules
+from fss_bench.comparison import (
+    Difference,
+    common_classes,
+    compare_folds,
+    left_out,
+    with_all_rules,
+)
 from fss_bench.errors import FssBenchError
 from fss_bench.leaderboard import Row, build_rows
 from fss_bench.protocols import ORDER_RULES, EvaluationProtocol, get_protocol
 from fss_bench.results import ResultStore, Run, fingerprint
+from fss_bench.setting import DATASET_RULES
 
 SEED = "seed"
 """A rule in name only: the same rules on other episodes, the yardstick of episode noise."""
-DATASET_RULES = ("coco_overlap", "coco_crowd", "fold_scheme")
-"""Rules that change the identity of a dataset."""
+FOLDS = "fold_scheme"
+"""The rule under which a fold holds other classes."""
 GIVEN = {"episodes", "coco_episodes", "short_classes", "min_pixels", *DATASET_RULES}
 """Rules that a base may have otherwise than its protocol: a dataset gives them, or --episodes."""
 ENTRANT = "method method_options backbone backbone_options precision ways shots".split()
@@ -29,6 +37,8 @@ class Effect:
         rule: its name, or `seed`.
         before, after: its value in the base and in the changed protocol.
         base: label of the base's protocol.
+        further: rules of the base that are not the base protocol's: `("iou_at=input",)`.
+        origin: `base` without these, under which the effect is listed.
         base_seed: seed of the base.
         method, backbone, weights: as in the leaderboard.
         dataset: identity of the base's data.
@@ -36,7 +46,11 @@ class Effect:
         folds: how many folds both have.
         dataset_folds: how many the dataset has.
         episodes: of the changed result, over these folds.
-        difference: mIoU of both and the interval of their difference.
+        runs_base, runs_changed: ids of the runs compared, in fold order.
+        episodes_sha256_base, episodes_sha256_changed: digest over their episode lists', as in the
+            leaderboard.
+        difference: mIoU of both, over the classes that both average, and the interval of their
+            difference.
         remarks: what else differs between the two.
     """
 
@@ -44,6 +58,8 @@ class Effect:
     before: Any
     after: Any
     base: str
+    further: tuple[str, ...]
+    origin: str
     base_seed: tuple[int, ...]
     method: str
     backbone: str
@@ -54,13 +70,17 @@ class Effect:
     folds: int
     dataset_folds: int
     episodes: int
+    runs_base: str
+    runs_changed: str
+    episodes_sha256_base: str
+    episodes_sha256_changed: str
     difference: Difference
     remarks: tuple[str, ...] = ()
 
     @property
     def setting(self) -> tuple[str, int, int, str]:
-        """What a panel is about: dataset, ways, shots, base."""
-        return self.dataset, self.ways, self.shots, self.base
+        """What a panel is about: dataset, ways, shots, origin."""
+        return self.dataset, self.ways, self.shots, self.origin
 
     @property
     def entrant(self) -> tuple[str, str, str]:
@@ -71,7 +91,7 @@ class Effect:
     def order(self) -> tuple[Any, ...]:
         """Sorting: a group's largest effects first, seeds last."""
         size = -round(abs(self.difference.value), 4)
-        values = (self.rule, shown(self.before), shown(self.after))
+        values = (self.rule, shown(self.before), shown(self.after), self.further)
         return (*self.setting, *self.entrant, self.base_seed, self.rule == SEED, size, values)
 
 
@@ -120,16 +140,21 @@ def effects_in(
 
     Raises:
         ResultsError: a run cannot be read.
-        FssBenchError: there is no such protocol, or no two results that tell a rule's effect.
+        FssBenchError: there is no such protocol or folder, or no two results that tell a rule's
+            effect.
     """
     protocol = get_protocol(base)
+    if not store.root.is_dir():
+        raise FssBenchError(
+            f"results folder {store.root} does not exist: run `fss-bench evaluate` first, or pass "
+            "--results"
+        )
     effects = find_effects(store.runs(skipped), protocol)
     if not effects:
-        name = protocol.label
+        typed = base if isinstance(base, str) else protocol.label
         raise FssBenchError(
-            f"no two results in {store.root} differ in one rule from {name}: evaluate one method "
-            "under both, as with `fss-bench evaluate panet --protocol "
-            f"{name},{name}+query_ignore=background`"
+            f"no two results in {store.root} differ in one rule from {typed}: evaluate one method "
+            f"under both, as with {_commands(typed, protocol)}"
         )
     return effects
 
@@ -139,7 +164,8 @@ def find_effects(runs: Iterable[Run], base: str | EvaluationProtocol = "standard
 
     Base results have the rules of `base` but for those that a dataset gives, the number of episodes
     and the seed. A result is compared with the base result whose rules, seeds included, are its own
-    but for one. Only folds that both have count.
+    but for one. Where it changes several rules it is compared with the results that change all of
+    these but one: that one's effect. Only folds and classes that both have count.
 
     Args:
         runs: finished runs.
@@ -148,7 +174,8 @@ def find_effects(runs: Iterable[Run], base: str | EvaluationProtocol = "standard
     Raises:
         FssBenchError: there is no such protocol.
     """
-    reference = _resolved(get_protocol(base).rules, 0)
+    protocol = get_protocol(base)
+    reference = _resolved(protocol.rules, 0)
     groups: dict[str, dict[str, _Result]] = defaultdict(dict)
     for result in sorted(map(_Result, build_rows(runs)), key=lambda r: r.worth):
         identity = fingerprint(result.rules, result.record["dataset"])
@@ -157,7 +184,7 @@ def find_effects(runs: Iterable[Run], base: str | EvaluationProtocol = "standard
         effect
         for results in groups.values()
         for before, after, rule in _pairs(list(results.values()), reference)
-        for effect in _effects(before, after, rule)
+        for effect in _effects(before, after, rule, protocol)
     ]
     return sorted(effects, key=lambda effect: effect.order)
 
@@ -191,18 +218,23 @@ def _pairs(
 ) -> Iterator[tuple[_Result, _Result, str]]:
     """Base result, changed result, and the rule."""
     for before in results:
-        if not _changed_rules(reference, before.rules) <= {*GIVEN, SEED}:
-            continue
+        further = _further(before.rules, reference)
         for after in results:
             changed = _changed_rules(before.rules, after.rules)
-            if len(changed) != 1:
+            if len(changed) != 1 or any(after.rules.get(r) != v for r, v in further.items()):
                 continue
             (rule,) = changed
             away = before.rules[rule] == reference.get(rule)
-            if rule == SEED:
-                away = before.rules[SEED] == _lowest_seed(before, results)
+            if rule == SEED:  # the noise of the base protocol alone is the yardstick
+                away = not further and before.rules[SEED] == _lowest_seed(before, results)
             if away and _same_data(before, after, rule):
                 yield before, after, rule
+
+
+def _further(rules: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, Any]:
+    """Rules that are not the base protocol's, but for those that any base may have otherwise."""
+    free = {*GIVEN, SEED}
+    return {k: v for k, v in rules.items() if k not in free and v != reference.get(k)}
 
 
 def _lowest_seed(result: _Result, results: Sequence[_Result]) -> list[int]:
@@ -218,26 +250,39 @@ def _same_data(before: _Result, after: _Result, rule: str) -> bool:
     if rule not in DATASET_RULES:
         keys = ("name", "fingerprint", "classes_sha256")
         return all(one[key] == other[key] for key in keys)
-    same_folds = rule == "fold_scheme" or one["classes_sha256"] == other["classes_sha256"]
+    same_folds = rule == FOLDS or one["classes_sha256"] == other["classes_sha256"]
     same_size = one.get("test_images") == other.get("test_images")
     return same_folds and same_size and _plain(one["name"]) == _plain(other["name"])
 
 
-def _effects(before: _Result, after: _Result, rule: str) -> Iterator[Effect]:
+def _effects(
+    before: _Result, after: _Result, rule: str, protocol: EvaluationProtocol
+) -> Iterator[Effect]:
     """The effect of a pair; none if they have no fold in common."""
     folds = sorted(before.row.folds.keys() & after.row.folds.keys())
     total = before.row.dataset_folds
-    if rule == "fold_scheme" and len(folds) < total:
+    if rule == FOLDS and len(folds) < total:
         return  # fold 0 of the one holds other classes than fold 0 of the other
+    sides = [before.row.folds, after.row.folds]
+    if rule != FOLDS:
+        folds = [f for f in folds if any(common_classes(*([side[f]] for side in sides)))]
     if not folds:
         return
-    first, second = ([r.row.folds[fold] for fold in folds] for r in (before, after))
+    rows = [Row({fold: side[fold] for fold in folds}) for side in sides]
+    first, second = ([*row.folds.values()] for row in rows)
+    classes = None if rule == FOLDS else common_classes(first, second)
+    remarks = [*_remarks(before.record, after.record)]
+    if classes and left_out(first, second):
+        remarks.append(f"{sum(map(len, classes))} classes of both")
+    further = _changed_rules(_resolved(protocol.rules, 0), before.rules) - {*GIVEN, SEED}
     method, backbone, weights = before.row.names
     yield Effect(
         rule=rule,
         before=before.rules[rule],
         after=after.rules[rule],
         base=before.record["protocol"]["label"],
+        further=tuple(f"{name}={shown(before.rules[name])}" for name in sorted(further)),
+        origin=_origin(before.record["protocol"], protocol, further),
         base_seed=tuple(before.rules[SEED]),
         method=method,
         backbone=backbone,
@@ -248,9 +293,35 @@ def _effects(before: _Result, after: _Result, rule: str) -> Iterator[Effect]:
         folds=len(folds),
         dataset_folds=total,
         episodes=sum(len(run.episodes) for run in second),
-        difference=compare_folds(first, second),
-        remarks=tuple(_remarks(before.record, after.record)),
+        runs_base=rows[0].run_ids,
+        runs_changed=rows[1].run_ids,
+        episodes_sha256_base=rows[0].episodes_sha256,
+        episodes_sha256_changed=rows[1].episodes_sha256,
+        difference=compare_folds(first, second, classes=classes),
+        remarks=tuple(remarks),
     )
+
+
+def _origin(base: Mapping[str, Any], protocol: EvaluationProtocol, further: set[str]) -> str:
+    """Label of the base without its further changes."""
+    if not further:
+        return str(base["label"])
+    kept = {rule: base[rule] for rule in GIVEN}
+    if "runs" not in further:
+        kept["seeds"] = tuple(base["seeds"])
+    return replace(protocol, **kept).label
+
+
+def _commands(typed: str, protocol: EvaluationProtocol) -> str:
+    """What to run for an effect of a rule that the protocol does not have so already."""
+    change = "query_ignore=background"
+    if protocol.query_ignore == "background":
+        change = f"iou_at={'input' if protocol.iou_at == 'original' else 'original'}"
+    command = "fss-bench evaluate panet --protocol"
+    if typed.endswith(".toml"):  # a file takes no rules behind its name
+        file = shlex.quote(typed)
+        return f"`{command} {file}` and `{command} {file} --rule {change}`"
+    return f"`{command} {shlex.quote(f'{typed},{typed}+{change}')}`"
 
 
 def _remarks(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:

@@ -10,9 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fss_bench.dataset import SegDataset
-from fss_bench.episodes import EpisodeSampler, EpisodeSpec, check_counts, episodes_sha256
+from fss_bench.episodes import (
+    EpisodeSampler,
+    EpisodeSpec,
+    check_counts,
+    check_one_way,
+    episodes_sha256,
+)
 from fss_bench.errors import DatasetError, EpisodeError, FssBenchError
-from fss_bench.protocols import PROTOCOLS, EvaluationProtocol, get_protocol
+from fss_bench.protocols import LARGEST_SEED, PROTOCOLS, EvaluationProtocol, get_protocol
 from fss_bench.published_draws import ORDERS, Listed
 from fss_bench.published_orders import HSNetLists, hsnet_episodes, read_hsnet_lists
 
@@ -79,11 +85,7 @@ def create_setting(
     novel = dataset.novel_classes(fold)
     protocol = _resolve(dataset, protocol, rules or {}, episodes)
     check_counts(ways, shots)
-    if protocol.seeds and seed:
-        raise EpisodeError(
-            f"--seed {seed}: protocol {protocol.name} has its own seeds: drop it, or change them "
-            f"with --rule seeds={seed}"
-        )
+    _check_seed(protocol, seed)
     runs: list[Sequence[EpisodeSpec]] = []
     for run_seed in protocol.seeds or range(seed, seed + protocol.runs):
         draws = _Draws(dataset, protocol, fold, ways, shots, run_seed, split_lists)
@@ -156,7 +158,7 @@ class _Draws:
 
     def _hsnet(self, count: int) -> list[EpisodeSpec]:
         protocol, dataset = self.protocol, self.dataset
-        _check_one_way(protocol, self.ways)
+        check_one_way(protocol.name, self.ways)
         if self.split_lists is None:
             raise DatasetError(
                 f"protocol {protocol.name} replays published lists: pass their folder with "
@@ -240,17 +242,21 @@ def training_mask(
 
 
 def protocol_dataset_options(
-    protocol: str | EvaluationProtocol, dataset: type[SegDataset], rules: Mapping[str, Any]
+    protocol: str | EvaluationProtocol,
+    dataset: type[SegDataset],
+    root: Path | None,
+    rules: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Options that open a dataset as a protocol asks for it, such as its folds.
 
     Args:
         protocol: see `get_protocol`.
         dataset: the dataset's class, whose `rule_options` tells which rules are its own.
+        root: its folder.
         rules: changed rules.
     """
     resolved = get_protocol(protocol).replace_rules(rules)
-    return {option: getattr(resolved, rule) for rule, option in dataset.rule_options.items()}
+    return {option: getattr(resolved, rule) for rule, option in dataset.rule_options(root).items()}
 
 
 def _resolve(
@@ -261,7 +267,15 @@ def _resolve(
 ) -> EvaluationProtocol:
     """The named protocol, then what the dataset changes, then what the user changes."""
     resolved = get_protocol(protocol)
+    for rule in DATASET_RULES:
+        if rule in resolved.changes and rule in dataset.rules:
+            _check_opened(dataset, rule, getattr(resolved, rule))
     resolved = resolved.replace_rules(_applicable(dataset.rules, resolved))
+    if "coco_episodes" in rules and dataset.name != COCO:
+        raise FssBenchError(
+            f"rule coco_episodes={rules['coco_episodes']}: it is about {COCO}, this is "
+            f"{dataset.name}: leave it out"
+        )
     own_count = dataset.name == COCO and resolved.coco_episodes is not None
     if own_count and "episodes" in rules:
         raise FssBenchError(
@@ -276,10 +290,9 @@ def _resolve(
 
 
 def _applicable(rules: Mapping[str, Any], protocol: EvaluationProtocol) -> dict[str, Any]:
-    """A dataset's rules; those for drawing episodes do not touch an order of published lists."""
-    drawing = {"min_pixels", "short_classes"}
-    listed = protocol.order == "hsnet"
-    return {k: v for k, v in rules.items() if not (listed and k in drawing)}
+    """A dataset's rules; those for drawing touch neither published lists nor a user's own rules."""
+    kept = set(protocol.changes) if protocol.order != "hsnet" else {"min_pixels", "short_classes"}
+    return {k: v for k, v in rules.items() if k in DATASET_RULES or k not in kept}
 
 
 def _changed(
@@ -288,13 +301,22 @@ def _changed(
     """The protocol with a user's rules; those that a dataset decided when opened cannot change."""
     changed = protocol.replace_rules(rules)
     for rule in DATASET_RULES:
-        if getattr(changed, rule) != getattr(protocol, rule):
-            raise FssBenchError(
-                f"rule {rule}={getattr(changed, rule)}: {dataset.name} was opened with "
-                f"{getattr(protocol, rule)}: give it as --dataset-option "
-                f"{rule.removeprefix('coco_')}={getattr(changed, rule)} instead"
-            )
+        value = getattr(changed, rule)
+        if value != getattr(protocol, rule):
+            if rule not in dataset.rules:
+                raise FssBenchError(
+                    f"rule {rule}={value}: it changes nothing of {dataset.name}: leave it out"
+                )
+            _check_opened(dataset, rule, value)
     return changed
+
+
+def _check_opened(dataset: SegDataset, rule: str, value: str) -> None:
+    if dataset.rules[rule] != value:
+        raise FssBenchError(
+            f"rule {rule}={value}: {dataset.name} was opened with {dataset.rules[rule]}: give it "
+            f"as --dataset-option {rule.removeprefix('coco_')}={value} instead"
+        )
 
 
 def _check_points(protocol: EvaluationProtocol) -> None:
@@ -316,6 +338,7 @@ def listed_episodes(
     shots: int,
     ways: int = 1,
     episodes: int | None = None,
+    seed: int = 0,
     rules: Mapping[str, Any] | None = None,
 ) -> list[EpisodeSpec]:
     """Episodes of a published order over the whole of its lists; needs no data.
@@ -327,17 +350,18 @@ def listed_episodes(
     resolved = get_protocol(protocol).replace_rules(dict(rules or {}))
     if episodes is not None:
         resolved = resolved.replace_rules({"episodes": episodes})
+    _check_seed(resolved, seed)
     if resolved.order != "hsnet":
         raise EpisodeError(
             f"protocol {resolved.name} draws episodes from the data: pass its folder with "
             "--data-root"
         )
     check_counts(ways, shots)
-    _check_one_way(resolved, ways)
+    check_one_way(resolved.name, ways)
     lists = read_hsnet_lists(split_lists, dataset, fold)
     runs = [
-        _hsnet_episodes(lists, resolved, fold, shots, resolved.episodes, seed)
-        for seed in resolved.seeds or range(resolved.runs)
+        _hsnet_episodes(lists, resolved, fold, shots, episodes_of(resolved, dataset), run_seed)
+        for run_seed in resolved.seeds or range(seed, seed + resolved.runs)
     ]
     return _numbered(runs)
 
@@ -356,6 +380,11 @@ def _hsnet_episodes(
     )
 
 
-def _check_one_way(protocol: EvaluationProtocol, ways: int) -> None:
-    if ways != 1:
-        raise EpisodeError(f"protocol {protocol.name} is 1-way: --ways {ways} is not possible")
+def _check_seed(protocol: EvaluationProtocol, seed: int) -> None:
+    if protocol.seeds and seed:
+        raise EpisodeError(
+            f"--seed {seed}: protocol {protocol.name} has its own seeds: drop it, or change them "
+            f"with --rule seeds={seed}"
+        )
+    if protocol.order == "hsnet" and not 0 <= seed <= LARGEST_SEED:
+        raise EpisodeError(f"--seed {seed}: order hsnet takes 0 to {LARGEST_SEED}")

@@ -70,7 +70,8 @@ def pooled_mean_iou(folds: "Sequence[pd.DataFrame]", classes: Classes | None = N
         return 0.0
     means = []
     for i, rows in enumerate(folds):
-        pooled = np.array([[counts.sum(axis=0)] for counts in _by_class([rows])])
+        pooled = np.array([counts.sum(axis=0) for counts in _by_class([rows])])
+        pooled = pooled.reshape(-1, 1, 1, 2)  # no class at all is a mean of 0
         means.append(_mean_ious(pooled, _counted(pooled, [classes], i))[0, 0])
     return float(np.mean(means))
 
@@ -88,7 +89,8 @@ def bootstrap_difference(
 
     Args:
         first, second: folds as for `bootstrap_mean_iou`; paired ones have the same rows.
-        classes: for each, how many classes a fold's mean is over; by default those with a pixel.
+        classes: for each, how many classes a fold's mean is over; by default those with a pixel
+            in the resample.
         paired: every resample weighs the episodes of both alike; else each draws its own.
         resamples: number of bootstrap samples.
         seed: seed of the resampling.
@@ -125,7 +127,8 @@ def permutation_p(
     Args:
         first, second: folds as for `bootstrap_difference`, with a column `episode`: the rows (ways)
             of one episode are swapped together.
-        classes: for each, how many classes a fold's mean is over; by default those with a pixel.
+        classes: for each, how many classes a fold's mean is over; by default those with a pixel
+            after the swaps.
         permutations: number of random swaps.
         seed: seed of the swaps.
     """
@@ -140,11 +143,8 @@ def permutation_p(
                 _swapped(counts, swaps[:, rows[places]])
                 for counts, places in zip(_by_class(tables), _places(tables[0]), strict=True)
             ]
-        )
-        fixed = [None if c is None else c[i] for c in classes]
-        seen = (pooled[..., 1] > 0).sum(axis=0)  # a class may have pixels in one of the two alone
-        counted = [seen[:, k] if n is None else np.full(len(seen), n) for k, n in enumerate(fixed)]
-        means += _mean_ious(pooled, np.stack(counted, axis=1))
+        ).reshape(-1, permutations + 1, 2, 2)
+        means += _mean_ious(pooled, _counted(pooled, classes, i))
     differences = np.abs(means[:, 1] - means[:, 0])
     as_far = int((differences[1:] >= differences[0] - 1e-12).sum())
     return (1 + as_far) / (1 + permutations)
@@ -181,14 +181,13 @@ def _bootstrap_means(
     """MIoUs [resamples, tables] of tables that share episodes; a fold is one table each."""
     means = np.zeros((resamples, len(classes)))
     for i, tables in enumerate(folds):
-        groups = _by_class(tables)
-        totals = np.array([[counts.sum(axis=0)] for counts in groups])
-        pooled = []
-        for counts in groups:
+        sums = []
+        for counts in _by_class(tables):
             n = len(counts)
             weights = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
-            pooled.append((weights @ counts.reshape(n, -1)).reshape(resamples, *counts.shape[1:]))
-        means += _mean_ious(np.array(pooled), _counted(totals, classes, i)) / len(folds)
+            sums.append(weights @ counts.reshape(n, -1))
+        pooled = np.array(sums).reshape(-1, resamples, len(tables), 2)
+        means += _mean_ious(pooled, _counted(pooled, classes, i)) / len(folds)
     return means
 
 
@@ -200,12 +199,19 @@ def _swapped(counts: NDArray[np.int64], swaps: NDArray[np.int8]) -> NDArray[np.i
 
 
 def _counted(
-    totals: NDArray[np.int64], classes: Sequence[Classes | None], fold: int
+    pooled: NDArray[np.int64], classes: Sequence[Classes | None], fold: int
 ) -> NDArray[np.int64]:
-    """Classes that each table's mean is over, [1, tables], from sums [classes, 1, tables, 2]."""
-    seen = (totals[..., 1] > 0).sum(axis=(0, 1))
-    fixed = [None if c is None else c[fold] for c in classes]
-    return np.array([[seen[k] if n is None else n for k, n in enumerate(fixed)]])
+    """Classes that each mean is over, [n, tables], from sums [classes, n, tables, 2].
+
+    Where no number is given, those with a pixel: each of the n sums has its own, since a class may
+    have pixels in one table, or in one episode, alone.
+    """
+    counted = (pooled[..., 1] > 0).sum(axis=0)
+    for k, given in enumerate(classes):
+        number = None if given is None else given[fold]
+        if number is not None:
+            counted[:, k] = number
+    return np.asarray(counted, dtype=np.int64)
 
 
 def _mean_ious(pooled: NDArray[np.int64], counted: NDArray[np.int64]) -> NDArray[np.float64]:

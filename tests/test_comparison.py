@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from io import StringIO
+from itertools import product
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -43,7 +44,7 @@ def scored(run: Run, inter: Sequence[int], union: Sequence[int] | int = 100) -> 
     metrics = compute_metrics(
         table, {1: "cat", 2: "dog"}, [1, 2], rules.empty_class, rules.fb_iou, rules.runs
     )
-    return replace(run, metrics=metrics, episodes=table)
+    return replace(run, metrics=metrics, episodes=table, record={**run.record, "episodes": n})
 
 
 def random_counts(seed: int, n: int = 40) -> list[int]:
@@ -71,7 +72,8 @@ def test_a_constant_gain(two: tuple[Run, Run]) -> None:
 
 
 def test_a_run_beside_itself(two: tuple[Run, Run]) -> None:
-    (found,) = compare_runs([two[0], two[0]])
+    again = replace(two[0], record={**two[0].record, "run_id": "again"})
+    (found,) = compare_runs([two[0], again])
     assert (found.difference.value, found.difference.ci95, found.p) == (0.0, (0.0, 0.0), 1.0)
 
 
@@ -128,6 +130,70 @@ def test_one_digest_and_other_classes_are_not_paired(make_run: MakeRun) -> None:
     assert not compare_folds([first], [second]).paired
 
 
+@pytest.mark.parametrize("change", ["class_ids", "query", "index", "rows"])
+def test_tables_that_do_not_match_are_refused(two: tuple[Run, Run], change: str) -> None:
+    first, second = two
+    if change == "rows":
+        second = replace(second, episodes=second.episodes[:-1])
+    else:
+        column = second.episodes[change].to_list()
+        second.episodes[change] = [column[0], *column[:-1]]
+    with pytest.raises(FssBenchError) as caught:
+        compare_runs([first, second])
+    text = str(caught.value)
+    assert text.startswith("runs aaaaaaaaaaaa and bbbbbbbbbbbb do not compare: their episode lists")
+    assert f"(40 rows, {len(second.episodes)} rows)" in text
+    assert "\n" not in text
+
+
+def test_the_order_of_rows_does_not_matter(two: tuple[Run, Run]) -> None:
+    shuffled = replace(two[1], episodes=two[1].episodes[::-1])
+    assert compare_runs([two[0], shuffled])[0].difference == compare_runs(two)[0].difference
+
+
+def slow_miou(rows: Sequence[tuple[int, int, int]]) -> float:
+    """Of rows (class, intersection, union), over the classes with a pixel."""
+    ious = []
+    for class_id in {row[0] for row in rows}:
+        union = sum(row[2] for row in rows if row[0] == class_id)
+        if union:
+            ious.append(sum(row[1] for row in rows if row[0] == class_id) / union)
+    return sum(ious) / len(ious)
+
+
+def test_p_where_a_class_has_pixels_in_one_run_alone(make_run: MakeRun) -> None:
+    # nothing of class 2 is there, and the second run alone has false positives, in two episodes
+    inter = ([60, 0, 50, 0, 40, 0, 20, 0], [60, 0, 50, 0, 70, 0, 70, 0])
+    union = ([100, 0] * 4, [100, 10, 100, 0, 100, 0, 100, 10])
+    rows = [list(zip([1, 2] * 4, i, u, strict=True)) for i, u in zip(inter, union, strict=True)]
+    observed = abs(slow_miou(rows[1]) - slow_miou(rows[0]))
+    far = []
+    for swaps in product([0, 1], repeat=8):
+        first = [rows[swap][i] for i, swap in enumerate(swaps)]
+        second = [rows[1 - swap][i] for i, swap in enumerate(swaps)]
+        far.append(abs(slow_miou(second) - slow_miou(first)) >= observed - 1e-12)
+    expected = sum(far) / len(far)
+    assert expected == 0.5
+    runs = [scored(make_run(run_id=str(i)), inter[i], union[i]) for i in (0, 1)]
+    (found,) = compare_runs(runs)
+    assert found.p == pytest.approx(expected, abs=0.04)
+    assert (found.difference.first, found.difference.second) == pytest.approx(
+        [slow_miou(one) for one in rows]
+    )
+
+
+def test_classes_that_one_does_not_average_are_left_out(make_run: MakeRun) -> None:
+    runs = [scored(make_run(run_id=c), random_counts(i)) for i, c in enumerate("ab")]
+    both = compare_runs(runs)[0]
+    assert both.notes == ()
+    runs[1].metrics.per_class.pop("dog")
+    (found,) = compare_runs(runs)
+    assert found.notes == ("averaged over the 1 classes of both",)
+    cats = [run.metrics.per_class["cat"].iou for run in runs]
+    assert [found.difference.first, found.difference.second] == pytest.approx(cats)
+    assert found.difference.paired
+
+
 def test_classes_are_averaged_by_each_runs_own_rule(make_run: MakeRun) -> None:
     zero = PROTOCOLS["standard"].replace_rules({"empty_class": "zero"})
     counts, union = [10, 0, 20, 0], [40, 0, 40, 0]
@@ -173,6 +239,9 @@ def test_one_method_under_two_protocols_measures_the_rule(make_run: MakeRun) -> 
     first = scored(make_run(), random_counts(0))
     second = scored(make_run(protocol=loose), random_counts(1))
     (found,) = compare_runs([first, second])
+    text = printed([first, second])
+    assert "over episodes.\n" in text
+    assert "permutation" not in text
     (note,) = found.notes
     assert "query_ignore (excluded, background)" in note
     assert found.p is None  # counts of other pixels cannot be swapped
@@ -216,6 +285,20 @@ def test_the_name_of_a_protocol_is_no_rule(make_run: MakeRun) -> None:
 def test_another_device_is_noted(make_run: MakeRun) -> None:
     (note,) = check_runs(make_run(), make_run(device_type="cuda"))
     assert "(cpu, cuda)" in note
+
+
+def test_other_code_is_noted(make_run: MakeRun) -> None:
+    (note,) = check_runs(make_run(), make_run(code_sha256="e" * 64))
+    assert "other code (dddddddddddd, eeeeeeeeeeee)" in note
+
+
+@pytest.mark.parametrize("places", [(0, 0), (0, 1, 1), (0, 1, 0)])
+def test_a_run_given_twice_is_refused(two: tuple[Run, Run], places: tuple[int, ...]) -> None:
+    runs = [replace(two[i], record=dict(two[i].record)) for i in places]
+    twice = "bbbbbbbbbbbb" if places[1:] == (1, 1) else "aaaaaaaaaaaa"
+    with pytest.raises(FssBenchError) as caught:
+        compare_runs(runs)
+    assert str(caught.value) == f"run {twice} is given twice: leave one out"
 
 
 def test_several_runs_are_corrected(make_run: MakeRun) -> None:
@@ -262,6 +345,12 @@ def test_the_table_fits_80_columns_and_cuts_nothing(make_run: MakeRun) -> None:
         assert f"{100 * run.metrics.miou:.2f}" in text
     assert "Holm-corrected for 2 comparisons" in text
     assert "Holm" not in printed(runs[:2])
+    loose = PROTOCOLS["standard"].replace_rules({"query_ignore": "background"})
+    rule = scored(make_run(run_id="d" * 12, protocol=loose, **wide), random_counts(4))
+    assert "Holm-corrected for 2 comparisons" in printed([*runs, rule])  # that has no p
+    text = printed([*runs[:2], rule])
+    assert "by a paired permutation test." in text
+    assert "Holm" not in text
 
 
 def test_brackets_are_text_not_markup(make_run: MakeRun) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from fss_bench.errors import FssBenchError, UnknownNameError
 from fss_bench.protocol_files import read_protocol
-from fss_bench.protocols import PROTOCOLS, get_protocol
+from fss_bench.protocols import PROTOCOLS, EvaluationProtocol, get_protocol
 
 
 @pytest.fixture
@@ -63,11 +63,12 @@ def test_get_protocol_reads_files(write: Writer) -> None:
         ('iou_at = "in"', "mine.toml: rule iou_at='in': it must be one of original, input"),
         ("episodes = 1.5", "mine.toml: rule episodes=1.5: it must be a whole number"),
         ("seeds = [1, -2]", "mine.toml: rule seeds=-2: it must be 0 or more"),
-        ('name = "hsnet"', "name 'hsnet' is taken by another protocol"),
+        ('name = "hsnet"', "protocol name 'hsnet' is taken"),
         ('name = "a/b"', "name 'a/b' must be 1 to 40 letters"),
         ('name = ".."', "name '..' must be"),
         ("name = 3", "name 3 must be 1 to 40 letters"),
         ("base = 3", "unknown base of .*mine.toml '3'"),
+        ('base = ["hsnet"]', "unknown base of .*mine.toml"),
         ("[rules]\nepisodes = 3", "unknown protocol rule 'rules'"),
         ("episodes = ", "mine.toml cannot be read as TOML .*TOMLDecodeError"),
     ],
@@ -92,9 +93,14 @@ def test_a_missing_file_and_one_that_is_no_text(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("standard+iou_att=input", "unknown protocol rule 'iou_att': did you mean 'iou_at'"),
-        ("standard+iou_at", "rule iou_at=''"),
+        ("standard+iou_at", "after the name come rules, as in standard.iou_at=input"),
+        ("lab+9-rules-1a2b3c4d", "unknown protocol 'lab'"),
+        ("standard+9-rules-1a2b3c4d", "a label with `-rules-` stands for many"),
+        ("standard+seeds=3-3+runs=2", "seeds=3-3: a seed is there twice"),
+        ("hsnet+seeds=99999999999", "rule seeds=99999999999: it must be 4294967295 or less"),
+        ("standard+class_draw=lists", "class_draw=lists: it goes with order=hsnet"),
         ("standrad+iou_at=input", "unknown protocol 'standrad': did you mean 'standard'"),
-        ("hsnet+class_draw=turns", "order hsnet has class_draw=pairs: change the order too"),
+        ("hsnet+class_draw=turns", "order hsnet has class_draw=lists: change that too"),
         ("bam+runs=9", r"rule runs=9: there are 5 seeds \(510-365-382-322-988\)"),
         ("standard+episodes=0", "rule episodes=0: it must be 1 or more"),
         ("standard+min_pixels_of=image", "it goes with class_draw=image"),
@@ -114,3 +120,17 @@ def test_labels_are_names_that_get_protocol_takes() -> None:
     bam = PROTOCOLS["bam"].replace_rules({"runs": 2, "coco_episodes": 9})
     assert get_protocol(bam.label) == bam
     assert not set(bam.label) & set(",/ ")
+
+
+def test_forms_of_seeds_and_files_with_rules(write: Writer) -> None:
+    standard = PROTOCOLS["standard"]
+    for form in ("1-2", "1,2", "[1, 2]", (1, 2), [1, 2]):
+        assert standard.replace_rules({"seeds": form}).seeds == (1, 2)
+    assert get_protocol("hsnet+seeds=").seeds == ()
+    file = write('name = "mine"\niou_at = "input"')
+    assert get_protocol(f"{file}+episodes=5").label == "mine+episodes=5+iou_at=input"
+
+
+def test_the_name_of_a_protocol_of_ones_own_is_checked() -> None:
+    with pytest.raises(FssBenchError, match=r"protocol name '../x' must be 1 to 40 letters"):
+        get_protocol(EvaluationProtocol("../x"))

@@ -18,7 +18,8 @@ from fss_bench.setting import create_setting
 
 STANDARD = PROTOCOLS["standard"]
 GOES_WITH = {
-    ("order", "hsnet"): {"class_draw": "pairs"},
+    ("order", "hsnet"): {"class_draw": "lists"},
+    ("class_draw", "lists"): {"order": "hsnet"},
     ("order", "oslsm"): {"class_draw": "pairs"},
     ("order", "revolver"): {"class_draw": "pairs"},
     ("order", "pfenet"): {"class_draw": "image"},
@@ -165,7 +166,7 @@ def test_what_makes_hsnet_differ() -> None:
     assert {rule: value for rule, value in theirs.items() if value != mine[rule]} == {
         "name": "hsnet",
         "order": "hsnet",
-        "class_draw": "pairs",
+        "class_draw": "lists",
         "support_draw": "repeat",
         "seeds": (0,),
         "empty_class": "clamp",
@@ -191,15 +192,14 @@ def test_a_setting_resolves_rules_in_order(make_folder: Callable[..., Path]) -> 
 @pytest.mark.parametrize(
     ("rule", "value", "option"),
     [
-        ("fold_scheme", "contiguous", "fold_scheme"),
         ("coco_overlap", "both", "overlap"),
         ("coco_crowd", "include", "crowd"),
     ],
 )
 def test_a_rule_of_the_dataset_is_changed_there_not_in_the_label_alone(
-    make_folder: Callable[..., Path], rule: str, value: str, option: str
+    make_coco_folder: Callable[..., Path], rule: str, value: str, option: str
 ) -> None:
-    dataset = create_dataset("folder", make_folder())
+    dataset = create_dataset("folder", make_coco_folder())
     with pytest.raises(FssBenchError, match=f"--dataset-option {option}={value} instead"):
         create_setting(dataset, rules={rule: value, "min_pixels": 100})
     same = getattr(STANDARD, rule)

@@ -146,9 +146,9 @@ def test_panet_draws_from_the_training_images(voc_mini: SegDataset) -> None:
     specs = create_setting(voc_mini, "panet").specs
     train, test = set(voc_mini.images("train")), set(voc_mini.images("test"))
     assert {image for spec in specs for image in spec.images} <= train
-    assert create_setting(
-        voc_mini, "panet", rules={"test_split": "test"}
-    ).protocol.changes == {"test_split": "test"}
+    assert create_setting(voc_mini, "panet", rules={"test_split": "test"}).protocol.changes == {
+        "test_split": "test"
+    }
     honest = create_setting(voc_mini, "panet", rules={"test_split": "test"}).specs
     assert {image for spec in honest for image in spec.images} <= test
 

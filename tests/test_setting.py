@@ -93,18 +93,18 @@ def test_episodes_of_a_command_are_those_on_coco(coco: Path) -> None:
 
 def test_a_protocol_opens_coco_as_it_asks(coco: Path) -> None:
     cls = datasets.get("coco20i")
-    assert protocol_dataset_options("panet", cls, {}) == {
+    assert protocol_dataset_options("panet", cls, coco, {}) == {
         "fold_scheme": "contiguous",
         "overlap": "both",
         "crowd": "include",
     }
-    assert protocol_dataset_options("standard", cls, {"coco_crowd": "background"}) == {
+    assert protocol_dataset_options("standard", cls, coco, {"coco_crowd": "background"}) == {
         "fold_scheme": "interleaved",
         "overlap": "later",
         "crowd": "background",
     }
-    assert protocol_dataset_options("panet", datasets.get("pascal5i"), {}) == {}
-    opened = create_dataset("coco20i", coco, **protocol_dataset_options("panet", cls, {}))
+    assert protocol_dataset_options("panet", datasets.get("pascal5i"), coco, {}) == {}
+    opened = create_dataset("coco20i", coco, **protocol_dataset_options("panet", cls, coco, {}))
     protocol = create_setting(opened, "panet", episodes=5).protocol
     assert protocol.label == "panet+episodes=5+short_classes=skip"
     otherwise = create_setting(create_dataset("coco20i", coco), "panet", episodes=5).protocol
@@ -113,10 +113,35 @@ def test_a_protocol_opens_coco_as_it_asks(coco: Path) -> None:
 
 @pytest.mark.parametrize("name", [n for n, p in PROTOCOLS.items() if p.order != "hsnet"])
 def test_every_protocol_draws_on_coco(coco: Path, name: str) -> None:
-    options = protocol_dataset_options(name, datasets.get("coco20i"), {})
+    options = protocol_dataset_options(name, datasets.get("coco20i"), coco, {})
     setting = create_setting(create_dataset("coco20i", coco, **options), name, episodes=8)
     assert len(setting.specs) == 8 * setting.protocol.runs
     novel = set(setting.dataset.novel_classes(0))
     assert {c for spec in setting.specs for c in spec.classes} <= novel
     assert set(setting.classes) | set(setting.skipped) == novel
     assert not set(setting.classes) & set(setting.skipped)
+
+
+def test_rules_in_a_label_are_the_users_and_win_over_the_datasets(shared: Path) -> None:
+    fss = create_dataset("fss1000", shared / "data" / "fss1000_standin")
+    assert create_setting(fss).protocol.min_pixels == 1
+    assert create_setting(fss, "standard+min_pixels=300").protocol.min_pixels == 300
+
+
+def test_a_label_cannot_say_what_the_dataset_is_not(coco: Path, dataset: SegDataset) -> None:
+    with pytest.raises(FssBenchError, match="coco20i was opened with interleaved: give it as"):
+        create_setting(create_dataset("coco20i", coco), "standard+fold_scheme=contiguous")
+    for rule in ("fold_scheme=contiguous", "coco_crowd=include"):
+        name, _, value = rule.partition("=")
+        with pytest.raises(FssBenchError, match=f"rule {rule}: it changes nothing of folder"):
+            create_setting(dataset, rules={name: value, "min_pixels": 1})
+    with pytest.raises(FssBenchError, match="coco_episodes=5: it is about coco20i, this is fold"):
+        create_setting(dataset, rules={"coco_episodes": 5, "min_pixels": 1})
+
+
+def test_a_folder_in_cocos_format_opens_as_a_protocol_asks(
+    make_coco_folder: Callable[..., Path], make_folder: Callable[..., Path]
+) -> None:
+    cls, rules = datasets.get("folder"), {"overlap": "both", "crowd": "include"}
+    assert protocol_dataset_options("panet", cls, make_coco_folder(), {}) == rules
+    assert protocol_dataset_options("panet", cls, make_folder(), {}) == {}

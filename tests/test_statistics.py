@@ -320,6 +320,28 @@ def test_a_class_that_only_one_has_pixels_of() -> None:
     assert permutation_p([first], [second], permutations=400) == 1.0
 
 
+def test_classes_with_a_pixel_are_counted_in_each_resample() -> None:
+    # half of the second's episodes of class 2 have false positives, so a quarter of the resamples
+    # of two has none: 0.6 like the first's; with any it is the mean of 0.6 and 0
+    first = pd.DataFrame(
+        {"class_id": [1, 2, 2], "inter": [6, 0, 0], "union": [10, 0, 0], "episode": range(3)}
+    )
+    second = first.assign(union=[10, 0, 10])
+    for paired in (True, False):
+        low, high = bootstrap_difference([first], [second], paired=paired)
+        assert (low, high) == (pytest.approx(-0.3), pytest.approx(0))
+    low, high = bootstrap_difference([first], [second], ([2], [2]), paired=True)
+    assert (low, high) == (0, 0)
+
+
+def test_no_row_at_all_is_a_mean_of_zero() -> None:
+    rows = pd.DataFrame({"class_id": [1], "inter": [6], "union": [10], "episode": [0]})
+    assert pooled_mean_iou([rows[:0]]) == 0.0
+    assert permutation_p([rows[:0]], [rows[:0]]) == 1.0
+    low, high = bootstrap_difference([rows[:0]], [rows], paired=False)
+    assert (low, high) == (pytest.approx(0.6), pytest.approx(0.6))
+
+
 def test_the_mean_is_the_point_estimate() -> None:
     tables = [episodes(seed) for seed in range(3)]
     assert pooled_mean_iou(tables) == pytest.approx(np.mean([point(table) for table in tables]))

@@ -4,7 +4,7 @@ Nguyen & Todorovic, ICCV 2019 (interleaved folds); Wang et al. (PANet), ICCV 201
 et al., ECCV 2014 (COCO).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +69,6 @@ class Coco20i(SegDataset):
     name = "coco20i"
     class_names = dict(enumerate(CLASSES, start=1))
     folds: Sequence[Sequence[int]] = [list(range(fold, 81, 4)) for fold in range(1, 5)]
-    rule_options = {
-        "fold_scheme": "fold_scheme",
-        "coco_overlap": "overlap",
-        "coco_crowd": "crowd",
-    }
 
     def __init__(
         self,
@@ -136,6 +131,10 @@ class Coco20i(SegDataset):
 
     def facts(self) -> dict[str, Any]:
         return {split: reader.facts() for split, reader in self._readers.items()}
+
+    @classmethod
+    def rule_options(cls, root: Path | None) -> Mapping[str, str]:
+        return {"fold_scheme": "fold_scheme", "coco_overlap": "overlap", "coco_crowd": "crowd"}
 
     @property
     def rules(self) -> dict[str, Any]:

@@ -99,6 +99,11 @@ class Folder(SegDataset):
         masks = sorted((self.root / "masks").glob("*.png"))
         return [*lists, self.root / "classes.txt", self.root / "images", *masks]
 
+    @classmethod
+    def rule_options(cls, root: Path | None) -> Mapping[str, str]:
+        is_coco = root is not None and (root / "annotations.json").is_file()
+        return {"coco_overlap": "overlap", "coco_crowd": "crowd"} if is_coco else {}
+
     @property
     def rules(self) -> dict[str, Any]:
         """The rules of a COCO-format file."""

@@ -80,10 +80,12 @@ def _title(first: Run) -> str:
 
 
 def _caption(compared: Sequence[Compared]) -> str:
+    tested = sum(one.difference.p is not None for one in compared)
+    test = "; p by a paired permutation test" if tested else ""
+    test += f", Holm-corrected for {tested} comparisons" if tested > 1 else ""
     lines = [
         "Difference to the first run, in points, with its interval by a paired bootstrap",
-        "over episodes; p by a paired permutation test"
-        + (f", Holm-corrected for {len(compared)} comparisons." if len(compared) > 1 else "."),
+        f"over episodes{test}.",
     ]
     lines += [f"{one.run.record['run_id']}: {note}" for one in compared for note in one.notes]
     return "\n".join(lines)

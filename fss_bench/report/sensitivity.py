@@ -7,6 +7,7 @@ from dataclasses import asdict
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from rich.console import Console
@@ -22,7 +23,7 @@ from fss_bench.sensitivity import Effect, shown
 COLUMNS = (
     "rule,base_value,changed_value,method,backbone,weights,dataset,ways,shots,base_protocol,"
     "base_seed,folds,dataset_folds,episodes,miou_base,miou_changed,difference,ci_low,ci_high,"
-    "same_episodes,remarks"
+    "same_episodes,remarks,runs_base,runs_changed,episodes_sha256_base,episodes_sha256_changed"
 ).split(",")
 CAPTION = (
     "Points of mIoU, changed less base, with a 95 % bootstrap interval, paired where\n"
@@ -35,22 +36,36 @@ def write_effects(effects: Sequence[Effect], file: Path) -> None:
     """Write a plot or a table; the suffix says which.
 
     Raises:
-        FssBenchError: another suffix, a PNG without cairosvg, or a file that cannot be written.
+        FssBenchError: as `check_output`, or a file that cannot be written.
     """
+    check_output(file)
     suffix = file.suffix.lower()
     if suffix == ".png":
-        content = _png(effects_svg(effects), file)
-    elif suffix in WRITERS:
-        content = WRITERS[suffix](effects).encode()
+        content: bytes = _cairosvg(file).svg2png(bytestring=effects_svg(effects).encode(), scale=2)
     else:
-        known = ", ".join([*WRITERS, ".png"])
-        raise FssBenchError(f"-o {file}: its suffix must be one of {known}")
+        content = WRITERS[suffix](effects).encode()
     try:
         write_whole(file, content)
     except OSError as error:
         raise FssBenchError(
             f"cannot write {file} ({one_line(error)}): choose another place"
         ) from error
+
+
+def check_output(file: Path) -> None:
+    """Fail before the work rather than after it.
+
+    Raises:
+        FssBenchError: another suffix, a PNG without cairosvg, or no such folder.
+    """
+    suffix = file.suffix.lower()
+    if suffix == ".png":
+        _cairosvg(file)
+    elif suffix not in WRITERS:
+        known = ", ".join([*WRITERS, ".png"])
+        raise FssBenchError(f"-o {file}: its suffix must be one of {known}")
+    if not file.parent.is_dir():
+        raise FssBenchError(f"-o {file}: folder {file.parent} does not exist: create it")
 
 
 def effects_csv(effects: Sequence[Effect]) -> str:
@@ -80,11 +95,13 @@ def effects_markdown(effects: Sequence[Effect]) -> str:
 
 def effects_json(effects: Sequence[Effect]) -> list[dict[str, Any]]:
     """The same as plain values; scores are fractions."""
-    return [
-        {**asdict(effect), "difference": {**asdict(d), "value": d.value}}
-        for effect in effects
-        for d in [effect.difference]
-    ]
+    found = []
+    for effect in effects:
+        cells = asdict(effect)
+        del cells["difference"]["p"]  # of two rules there is none
+        cells["difference"]["value"] = effect.difference.value
+        found.append(cells)
+    return found
 
 
 def print_effects(effects: Sequence[Effect], console: Console | None = None) -> None:
@@ -114,7 +131,7 @@ def effect_tables(effects: Sequence[Effect]) -> list[Table]:
         for effect in group:
             d = effect.difference
             table.add_row(
-                Text(f"{effect.rule}\n  {_change(effect)}"),  # Text: no markup
+                Text(f"{effect.rule}\n  {_change(effect, chr(10) + '  ')}"),  # Text: no markup
                 points(d.first, sign=False),
                 points(d.second, sign=False),
                 points(d.value),
@@ -133,12 +150,14 @@ def _title(effect: Effect) -> str:
     seed = f", seed {shown(effect.base_seed)}"
     return (
         f"{effect.method}, {effect.backbone}, {effect.weights}\n"
-        f"{effect.dataset}, {effect.ways}-way {effect.shots}-shot, base {effect.base}{seed}"
+        f"{effect.dataset}, {effect.ways}-way {effect.shots}-shot, base {effect.origin}{seed}"
     )
 
 
-def _change(effect: Effect) -> str:
-    return f"{shown(effect.before)} -> {shown(effect.after)}"
+def _change(effect: Effect, gap: str = ", ") -> str:
+    """Both values, and what else the base has changed."""
+    further = [f"with {', '.join(effect.further)}"] if effect.further else []
+    return gap.join([f"{shown(effect.before)} -> {shown(effect.after)}", *further])
 
 
 def _episodes(effect: Effect) -> str:
@@ -168,18 +187,20 @@ def _cells(effect: Effect) -> list[str]:
         *(f"{round(100 * v, 2) + 0.0:.2f}" for v in (d.value, *d.ci95)),
         "yes" if d.paired else "no",
         "; ".join(effect.remarks),
+        effect.runs_base,
+        effect.runs_changed,
+        effect.episodes_sha256_base,
+        effect.episodes_sha256_changed,
     ]
 
 
-def _png(svg: str, file: Path) -> bytes:
+def _cairosvg(file: Path) -> ModuleType:
     try:
-        cairosvg = import_module("cairosvg")  # no dependency of ours: few want a PNG
+        return import_module("cairosvg")  # no dependency of ours: few want a PNG
     except (ImportError, OSError):  # OSError: it is there, the library that it wraps is not
         raise FssBenchError(
             f"-o {file}: PNG needs the package cairosvg: write a .svg, or pip install cairosvg"
         ) from None
-    content: bytes = cairosvg.svg2png(bytestring=svg.encode(), scale=2)
-    return content
 
 
 WRITERS = {".svg": effects_svg, ".csv": effects_csv, ".md": effects_markdown}

@@ -1,6 +1,7 @@
 """The effects of single rules as an SVG: dots with whiskers around zero, a panel a setting."""
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -15,6 +16,8 @@ LEFT, RIGHT = 284, 736
 SMALL, TEXT = 12, 14
 GAP = 17
 """Between the dots of one rule, px."""
+LEADING = 16
+"""Between lines of small text, px."""
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8f6400", "#56b4e9", "#000000")
 """Okabe and Ito's, told apart by the colour-blind; yellow and orange darkened to be seen."""
 INK, GREY, LINE, BAND, PAPER = "#1b1b1b", "#595959", "#d9d9d9", "#f4f4f4", "#ffffff"
@@ -48,9 +51,11 @@ def effects_svg(effects: Sequence[Effect]) -> str:
 
     A panel a dataset, number of ways and shots and base protocol; a row a change of one rule, the
     largest first and seeds last; a dot an effect, filled where both sides are of the same episodes.
+    What the base of a row changes besides stands beneath the rule.
     """
     ordered = sorted(effects, key=lambda effect: effect.setting)
     styles, scale = _styles(ordered), _scale(ordered)
+    several_seeds = len({effect.base_seed for effect in ordered}) > 1
     parts = [_text(24, 30, "Change of mIoU by one rule of the protocol", TEXT + 2, weight="bold")]
     y = 50.0
     for style_line in _legend(styles):
@@ -59,7 +64,7 @@ def effects_svg(effects: Sequence[Effect]) -> str:
     parts += _caption(y)
     y += 22
     for setting, group in groupby(ordered, lambda effect: effect.setting):
-        panel, y = _panel(setting, list(group), styles, scale, y)
+        panel, y = _panel(setting, list(group), styles, scale, y, several_seeds)
         parts += panel
     return "\n".join([_head(y + 8), *parts, "</svg>", ""])
 
@@ -137,14 +142,14 @@ def _panel(
     styles: Mapping[Entrant, Style],
     scale: Scale,
     y: float,
+    several_seeds: bool,
 ) -> tuple[list[str], float]:
     """The parts of a panel, and where it ends."""
-    dataset, ways, shots, base = setting
-    title = f"{dataset}, {ways}-way {shots}-shot, base {base}"
-    parts = [_text(24, y + 24, _fitted(title, TEXT, WIDTH - 48, bold=True), TEXT, weight="bold")]
-    top = y + 36
+    parts, top = _panel_title(setting, y)
     rows = _rows(effects)
-    heights = [max(44, GAP * (len(row) - 1) + 28) for row in rows]
+    heights = [
+        max(44 + LEADING * (len(_changes(row[0])) - 1), GAP * (len(row) - 1) + 28) for row in rows
+    ]
     bottom = top + sum(heights)
     ground, y = [], top
     for i, height in enumerate(heights):
@@ -154,7 +159,7 @@ def _panel(
     parts += [*ground, *_grid(scale, top, bottom)]
     y = top
     for row, height in zip(rows, heights, strict=True):
-        parts += _row(row, styles, scale, y + height / 2)
+        parts += _row(row, styles, scale, y + height / 2, several_seeds)
         y += height
     parts.append(
         _text(
@@ -169,12 +174,27 @@ def _panel(
     return parts, bottom + 50
 
 
+def _panel_title(setting: tuple[str, int, int, str], y: float) -> tuple[list[str], float]:
+    """The title and where it ends; a base of a long name has smaller lines of its own."""
+    dataset, ways, shots, base = setting
+    title, further = f"{dataset}, {ways}-way {shots}-shot, base {base}", []
+    room = WIDTH - 48
+    if _width(title, TEXT, bold=True) > room:
+        title, further = f"{dataset}, {ways}-way {shots}-shot", _wrapped(f"base {base}", room)
+    parts = [_text(24, y + 24, _fitted(title, TEXT, room, bold=True), TEXT, weight="bold")]
+    for line in further:
+        y += LEADING
+        parts.append(_text(24, y + 26, line, SMALL, GREY))
+    return parts, y + 36
+
+
 def _rows(effects: Sequence[Effect]) -> list[list[Effect]]:
     """Effects of the same change together; the largest change first, seeds last."""
-    rows: dict[tuple[str, str, str], list[Effect]] = {}
+    rows: dict[tuple[str, str, str, tuple[str, ...]], list[Effect]] = {}
     for effect in effects:
         before, after = ("", "") if effect.rule == SEED else (effect.before, effect.after)
-        rows.setdefault((effect.rule, shown(before), shown(after)), []).append(effect)
+        key = (effect.rule, shown(before), shown(after), effect.further)
+        rows.setdefault(key, []).append(effect)
     ordered = sorted(
         rows.items(),
         key=lambda item: (
@@ -186,31 +206,42 @@ def _rows(effects: Sequence[Effect]) -> list[list[Effect]]:
     return [sorted(row, key=lambda e: (e.entrant, e.base_seed)) for _, row in ordered]
 
 
-def _row(
-    row: Sequence[Effect], styles: Mapping[Entrant, Style], scale: Scale, middle: float
-) -> list[str]:
-    first = row[0]
-    change = f"{shown(first.before)} → {shown(first.after)}"
-    if first.rule == SEED:
-        change = "other episodes, same rules"
+def _changes(effect: Effect) -> list[str]:
+    """The lines beneath a rule: its values, and what else the base has changed."""
     room = LEFT - 24 - 16
-    parts = [
-        _text(24, middle - 3, first.rule, 13, weight="bold"),
-        _text(24, middle + 14, _fitted(change, SMALL, room), SMALL, GREY),
-    ]
+    if effect.rule == SEED:
+        return ["other episodes, same rules"]
+    further = _wrapped(f"with {', '.join(effect.further)}", room) if effect.further else []
+    return [*_wrapped(f"{shown(effect.before)} → {shown(effect.after)}", room), *further]
+
+
+def _row(
+    row: Sequence[Effect],
+    styles: Mapping[Entrant, Style],
+    scale: Scale,
+    middle: float,
+    several_seeds: bool,
+) -> list[str]:
+    lines = _changes(row[0])
+    y = middle - 3 - LEADING * (len(lines) - 1) / 2
+    parts = [_text(24, y, row[0].rule, 13, weight="bold")]
+    parts += [_text(24, y + 17 + LEADING * i, line, SMALL, GREY) for i, line in enumerate(lines)]
     y = middle - GAP * (len(row) - 1) / 2
     for effect in row:
-        parts += _dot(effect, styles[effect.entrant], scale, y)
+        parts += _dot(effect, styles[effect.entrant], scale, y, several_seeds)
         y += GAP
     return parts
 
 
-def _dot(effect: Effect, style: Style, scale: Scale, y: float) -> list[str]:
+def _dot(effect: Effect, style: Style, scale: Scale, y: float, several_seeds: bool) -> list[str]:
     d = effect.difference
     low, high = scale(d.ci95[0]), scale(d.ci95[1])
-    said = f"{style.label}: {effect.rule} {shown(effect.before)} to {shown(effect.after)}, "
-    said += (
-        f"{points(d.value)} ({interval(d.ci95)}), {effect.folds} of {effect.dataset_folds} folds"
+    change = f"{effect.rule} {shown(effect.before)} to {shown(effect.after)}"
+    change += f" with {', '.join(effect.further)}" if effect.further else ""
+    change += f", base seed {shown(effect.base_seed)}" if several_seeds else ""
+    said = (
+        f"{style.label}: {change}, {points(d.value)} ({interval(d.ci95)}), "
+        f"{effect.folds} of {effect.dataset_folds} folds"
     )
     whisker = (
         f'<path d="M{low:.1f} {y:.1f}H{high:.1f}M{low:.1f} {y - 4:.1f}v8M{high:.1f} {y - 4:.1f}v8" '
@@ -268,6 +299,16 @@ def _fitted(text: str, size: int, room: float, bold: bool = False) -> str:
     if _width(text, size, bold) <= room:
         return text
     return text[: int(room / _width("x", size, bold)) - 1] + "…"
+
+
+def _wrapped(text: str, room: float) -> list[str]:
+    """Lines of small text, broken at spaces and before `+`."""
+    lines = [""]
+    for part in re.split(r"(?<= )|(?=\+)", text):
+        if lines[-1] and _width((lines[-1] + part).rstrip(), SMALL) > room:
+            lines.append("")
+        lines[-1] += part
+    return [_fitted(line.rstrip(), SMALL, room) for line in lines]
 
 
 MARKER_PATHS = {
