@@ -16,7 +16,6 @@ import sys
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "results" / "sensitivity.csv"
@@ -60,18 +59,9 @@ def evaluate(
 
 def publish(runs: Path) -> None:
     """The table, the figure and the page from the runs."""
-    command = [sys.executable, "-m", "fss_bench", "protocols", "sensitivity", "--results"]
-    with TemporaryDirectory() as folder:
-        aggregation = Path(folder) / "aggregation.csv"
-        for further in (
-            ["-o", TABLE],
-            ["-o", FIGURE],
-            ["--base", "standard+class_draw=image", "-o", aggregation],
-        ):
-            subprocess.run([*command, str(runs), *map(str, further)], check=True)
-        rows = [row for row in read_rows(aggregation) if row["rule"] == "empty_class"]
-    with TABLE.open("a", encoding="utf-8", newline="") as file:
-        csv.DictWriter(file, rows[0], lineterminator="\n").writerows(rows)
+    command = [sys.executable, "-m", "fss_bench", "protocols", "sensitivity"]
+    for target in (TABLE, FIGURE):
+        subprocess.run([*command, "--results", str(runs), "-o", str(target)], check=True)
     head = PAGE.read_text(encoding="utf-8").partition("\n## ")[0]
     PAGE.write_text(f"{head.rstrip()}\n\n{tables(read_rows(TABLE))}", encoding="utf-8")
 
@@ -104,7 +94,9 @@ def table(rows: Sequence[Row]) -> str:
         change = row["rule"], row["base_value"], row["changed_value"]
         cells.setdefault(change, {})[entrant(row)] = row
     bases = {
-        entrant(row): row["miou_base"] for row in rows if "class_draw" not in row["base_protocol"]
+        entrant(row): row["miou_base"]
+        for row in rows
+        if not row["remarks"] and "class_draw" not in row["base_protocol"]
     }
     lines = [
         f"| rule | changed | {' | '.join(entrants)} |",
@@ -129,12 +121,13 @@ def rank(change: tuple[str, str, str], found: dict[str, Row]) -> tuple[bool, flo
 
 
 def cell(row: Row) -> str:
-    """Difference and interval; bold where the interval leaves out 0."""
+    """Difference and interval; bold where the interval leaves out 0, signs as the page says."""
     low, high = float(row["ci_low"]), float(row["ci_high"])
     text = points(float(row["difference"]))
     text = f"**{text}**" if low > 0 or high < 0 else text
     text = f"{text} ({points(low)} to {points(high)})"
-    return text + ("" if row["same_episodes"] == "yes" else " *")
+    text += "" if row["same_episodes"] == "yes" else " *"
+    return text + (" †" if row["remarks"] else "")
 
 
 def points(value: float) -> str:

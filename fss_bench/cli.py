@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ import typer
 from fss_bench.compute import Compute
 from fss_bench.errors import FssBenchError, UnknownNameError, one_line
 from fss_bench.options import parse_options
-from fss_bench.protocol_commands import protocols
+from fss_bench.protocol_commands import protocols, terminal_width
 
 if TYPE_CHECKING:
     from fss_bench.dataset import SegDataset
@@ -344,7 +343,7 @@ def list_names(
         entries = kinds[what].entries()
     else:
         raise UnknownNameError("kind of thing to list", what, [*kinds, "protocols"])
-    for line in entry_lines(entries, _terminal_width()):
+    for line in entry_lines(entries, terminal_width()):
         typer.echo(line)
     if what == "backbones":
         typer.echo("Any other timm model works by its timm name.")
@@ -511,11 +510,6 @@ def _fail(text: str, status: int) -> NoReturn:
     if text:
         print(text, file=sys.stderr)
     raise SystemExit(status)
-
-
-def _terminal_width() -> int | None:
-    """Columns of the terminal; None where the output goes elsewhere."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _note(text: str) -> None:

@@ -227,7 +227,7 @@ def check_runs(first: Run, second: Run) -> list[str]:
         )
     if left_out([first], [second]):
         number = len(common_classes([first], [second])[0])
-        notes.append(f"averaged over the {number} classes of both")
+        notes.append(f"averaged over the classes of both alone ({number})")
     if records[0]["code_sha256"] != records[1]["code_sha256"]:
         digests = _both([record["code_sha256"][:12] for record in records])
         notes.append(f"evaluated by other code {digests}; the file of a plug-in counts as code")

@@ -165,7 +165,8 @@ def find_effects(runs: Iterable[Run], base: str | EvaluationProtocol = "standard
     Base results have the rules of `base` but for those that a dataset gives, the number of episodes
     and the seed. A result is compared with the base result whose rules, seeds included, are its own
     but for one. Where it changes several rules it is compared with the results that change all of
-    these but one: that one's effect. Only folds and classes that both have count.
+    these but one, for that one's effect; not with those of another order. Only folds and classes
+    that both have count.
 
     Args:
         runs: finished runs.
@@ -219,6 +220,8 @@ def _pairs(
     """Base result, changed result, and the rule."""
     for before in results:
         further = _further(before.rules, reference)
+        if "order" in further:
+            continue  # another published protocol, to be asked for as --base
         for after in results:
             changed = _changed_rules(before.rules, after.rules)
             if len(changed) != 1 or any(after.rules.get(r) != v for r, v in further.items()):

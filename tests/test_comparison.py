@@ -33,6 +33,7 @@ def scored(run: Run, inter: Sequence[int], union: Sequence[int] | int = 100) -> 
     n = len(inter)
     table = pd.concat([run.episodes.iloc[[0]]] * n, ignore_index=True)
     table["index"] = range(n)
+    table["query"] = [f"q{i}" for i in range(n)]
     table["class_ids"] = [[1 + i % 2] for i in range(n)]
     unions = [union] * n if isinstance(union, int) else list(union)
     for twin in ("", "_255bg"):
@@ -188,7 +189,7 @@ def test_classes_that_one_does_not_average_are_left_out(make_run: MakeRun) -> No
     assert both.notes == ()
     runs[1].metrics.per_class.pop("dog")
     (found,) = compare_runs(runs)
-    assert found.notes == ("averaged over the 1 classes of both",)
+    assert found.notes == ("averaged over the classes of both alone (1)",)
     cats = [run.metrics.per_class["cat"].iou for run in runs]
     assert [found.difference.first, found.difference.second] == pytest.approx(cats)
     assert found.difference.paired

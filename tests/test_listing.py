@@ -184,7 +184,7 @@ def test_the_command_prints_a_line_a_method_when_piped() -> None:
 
 
 def test_the_command_wraps_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "_terminal_width", lambda: 80)
+    monkeypatch.setattr(cli, "terminal_width", lambda: 80)
     lines = fss_bench("list", "methods").stdout.splitlines()
     assert len(lines) > 2 * len(methods.names())
     assert max(map(len, lines)) <= 80

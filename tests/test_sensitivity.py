@@ -16,6 +16,7 @@ from rich.console import Console
 from test_comparison import call, random_counts, scored
 
 from fss_bench.errors import FssBenchError, UnknownNameError
+from fss_bench.leaderboard import build_rows
 from fss_bench.protocols import PROTOCOLS, get_protocol
 from fss_bench.report.sensitivity import (
     effects_csv,
@@ -93,18 +94,127 @@ def test_every_rule_counts(result: MakeResult, rule: str) -> None:
 def test_two_rules_at_once_are_not_told(result: MakeResult) -> None:
     both = result("standard+query_ignore=background+iou_at=input")
     assert find_effects([*result(), *both]) == []
-    one = result("standard+iou_at=input")
-    assert changes(find_effects([*result(), *both, *one])) == [("iou_at", "original", "input")]
 
 
-def test_a_changed_protocol_is_no_base(result: MakeResult) -> None:
+def test_of_two_rules_the_further_one_is_told(result: MakeResult) -> None:
+    runs = [
+        *result("standard+episodes=12"),
+        *result("standard+episodes=12+class_draw=image", 1),
+        *result("standard+episodes=12+class_draw=image+empty_class=zero", 4),
+    ]
+    draw, empty = find_effects(runs)[::-1]
+    assert changes([draw, empty]) == [
+        ("class_draw", "turns", "image"),
+        ("empty_class", "skip", "zero"),
+    ]
+    assert [e.difference.value for e in (draw, empty)] == pytest.approx([-0.01, -0.03])
+    assert (draw.base, draw.further) == ("standard+episodes=12", ())
+    assert empty.base == "standard+class_draw=image+episodes=12"
+    assert empty.further == ("class_draw=image",)
+    assert empty.origin == draw.origin == "standard+episodes=12"
+    assert empty.setting == draw.setting
+    assert find_effects(runs[2:]) == [empty]  # it needs no base without further changes
+
+
+def test_all_ways_through_several_rules_and_none_back(result: MakeResult) -> None:
+    one, two, three = "query_ignore=background", "iou_at=input", "image_resize=pad"
+    names = [one, two, three, f"{one}+{two}", f"{one}+{three}", f"{one}+{two}+{three}"]
+    effects = find_effects([*result(), *(r for n in names for r in result(f"standard+{n}"))])
+    assert sorted((e.rule, *e.further) for e in effects) == sorted(
+        [
+            ("query_ignore",),
+            ("iou_at",),
+            ("image_resize",),
+            ("iou_at", one),
+            ("query_ignore", two),
+            ("image_resize", one),
+            ("query_ignore", three),
+            ("image_resize", two, one),
+            ("iou_at", three, one),
+        ]
+    )
+    default = PROTOCOLS["standard"].rules
+    assert all(e.before == default[e.rule] for e in effects)
+
+
+def test_a_further_change_has_another_value_on_neither_side(result: MakeResult) -> None:
+    # an order brings its draw with it: from the base it is one rule, from another draw two
+    order = result("standard+order=pfenet+class_draw=image")
+    drawn = [result(f"standard+class_draw={draw}") for draw in ("image", "uniform")]
+    effects = find_effects([*order, *drawn[0], *drawn[1]])
+    assert [(e.rule, e.further) for e in effects] == [("order", ("class_draw=image",))]
+
+
+def test_the_seed_is_the_yardstick_of_the_base_alone(result: MakeResult) -> None:
+    changed = [*result("standard+iou_at=input"), *result("standard+iou_at=input", seed=1)]
+    assert find_effects(changed) == []
+    assert [e.rule for e in find_effects([*changed, *result()])] == ["iou_at"]
+
+
+def test_the_base_protocol_may_be_a_changed_one(result: MakeResult) -> None:
     runs = [
         *result("standard+iou_at=input"),
         *result("standard+iou_at=input+query_ignore=background"),
     ]
-    assert find_effects(runs) == []
     (effect,) = find_effects(runs, "standard+iou_at=input")
-    assert effect.rule == "query_ignore"
+    assert (effect.rule, effect.further) == ("query_ignore", ())
+    assert effect.origin == "standard+iou_at=input"
+
+
+def with_classes(run: Run, *names: str) -> Run:
+    """The run as if it averaged over these classes."""
+    kept = {name: score for name, score in run.metrics.per_class.items() if name in names}
+    return replace(run, metrics=replace(run.metrics, per_class=kept))
+
+
+def test_classes_of_both_count(result: MakeResult) -> None:
+    base = result(episodes_sha256="1" * 64)
+    base[1] = with_classes(base[1], "cat")
+    changed = result("standard+min_pixels=1")
+    (effect,) = find_effects([*base, *changed])
+    assert effect.remarks == ("3 classes of both",)
+
+    def cats(runs: list[Run]) -> float | None:
+        return runs[1].metrics.per_class["cat"].iou
+
+    for runs, found in ((base, effect.difference.first), (changed, effect.difference.second)):
+        assert found == pytest.approx((runs[0].metrics.miou + (cats(runs) or 0)) / 2)
+    # the other way round it is the changed side that has fewer
+    (back,) = find_effects([*result(), with_classes(result("standard+min_pixels=1")[0], "dog")])
+    assert (back.remarks, back.folds) == (("1 classes of both",), 1)
+    assert back.difference.value == pytest.approx(0)
+
+
+def test_classes_without_a_pixel_stay_with_the_rule(make_run: Callable[..., Run]) -> None:
+    zero = get_protocol("standard+empty_class=zero")
+    counts, union = [10, 0, 20, 0], [40, 0, 40, 0]
+    runs = [
+        scored(make_run(fold=f, run_id=f"{p.label}{f}", protocol=p), counts, union)
+        for f in (0, 1)
+        for p in (PROTOCOLS["standard"], zero)
+    ]
+    (effect,) = find_effects(runs)
+    assert (effect.difference.first, effect.difference.second) == pytest.approx((30 / 80, 15 / 80))
+    assert (effect.remarks, effect.difference.paired) == ((), True)
+
+
+def test_folds_without_a_class_in_common_are_left_out(result: MakeResult) -> None:
+    base, changed = result(), result("standard+min_pixels=1")
+    base[0] = with_classes(base[0], "cat")
+    changed[0] = with_classes(changed[0], "dog")
+    (effect,) = find_effects([*base, *changed])
+    assert (effect.folds, effect.remarks) == (1, ())
+    assert find_effects([base[0], changed[0]]) == []
+
+
+def test_another_fold_scheme_has_classes_of_its_own(result: MakeResult) -> None:
+    changed = result("standard+fold_scheme=contiguous", episodes_sha256="1" * 64)
+    changed = [with_classes(run, "dog") for run in changed]
+    (effect,) = find_effects([*result(), *changed])
+    assert effect.remarks == ()
+    dogs = [run.metrics.per_class["dog"].iou or 0 for run in changed]
+    assert effect.difference.second == pytest.approx(sum(dogs) / 2)
+    assert effect.difference.first == pytest.approx(sum(r.metrics.miou for r in result()) / 2)
 
 
 def test_names_and_labels_are_no_rules(result: MakeResult, make_run: Callable[..., Run]) -> None:
@@ -121,7 +231,7 @@ def test_another_base(result: MakeResult) -> None:
     (effect,) = find_effects(runs, "hsnet")
     assert changes([effect]) == [("iou_at", "input", "original")]
     assert effect.base == "hsnet"
-    assert find_effects(runs) == []
+    assert find_effects(runs) == []  # no further change of standard, but another order
     with pytest.raises(UnknownNameError):
         find_effects(runs, "hsnett")
 
@@ -336,6 +446,62 @@ def effects(result: MakeResult) -> list[Effect]:
     return find_effects(runs)
 
 
+@pytest.fixture
+def nested(result: MakeResult) -> list[Effect]:
+    """Two rules one after the other, from a base of a long name."""
+    base = "standard+episodes=100+short_classes=skip+min_pixels=1024+coco_episodes=4000"
+    data = {"name": "coco20i@147-d37e3d"}
+    rules = ("", "+class_draw=image", "+class_draw=image+empty_class=zero")
+    return find_effects([r for rule in rules for r in result(base + rule, dataset=data)])
+
+
+def test_the_tables_say_what_the_base_has_changed(nested: list[Effect]) -> None:
+    text = printed(nested)
+    lines = [line.split("  ")[:2] for line in text.splitlines()]
+    place = lines.index(["", "skip -> zero"])
+    assert lines[place + 1][1].startswith("with class_draw=image")
+    assert text.count("1-way 1-shot, base") == 1
+    assert max(map(len, text.splitlines())) <= 80
+    assert "| skip -> zero, with class_draw=image |" in effects_markdown(nested)
+    rows = list(csv.DictReader(io.StringIO(effects_csv(nested))))
+    assert {row["rule"]: "class_draw" in row["base_protocol"] for row in rows} == {
+        "class_draw": False,
+        "empty_class": True,
+    }
+
+
+def test_the_plot_says_what_the_base_has_changed(nested: list[Effect]) -> None:
+    texts = [e.text or "" for e in drawn(nested).iter(f"{SVG}text")]
+    place = texts.index("skip → zero")
+    assert texts[place - 1 : place + 2] == ["empty_class", "skip → zero", "with class_draw=image"]
+    tips = [e.text or "" for e in drawn(nested).iter(f"{SVG}title")]
+    assert sum("empty_class skip to zero with class_draw=image, " in tip for tip in tips) == 1
+
+
+def test_a_long_base_has_lines_of_its_own(nested: list[Effect], result: MakeResult) -> None:
+    base = "standard+coco_episodes=400+coco_overlap=smaller+episodes=50"
+    base += "+fold_scheme=contiguous+min_pixels=1024+short_classes=skip"
+    data = {"name": "coco20i@147-d37e3d"}
+    longer = [*result(base, dataset=data), *result(f"{base}+iou_at=input", dataset=data)]
+    for effects, lines in ((nested, 1), (find_effects(longer), 2)):
+        elements = list(drawn(effects).iter(f"{SVG}text"))
+        texts = [e.text or "" for e in elements]
+        place = texts.index("coco20i@147-d37e3d, 1-way 1-shot")
+        own = slice(place + 1, place + 1 + lines)
+        assert "".join(texts[own]) == f"base {effects[0].origin}"
+        assert not any("…" in text for text in texts)
+        assert [e.attrib["font-size"] for e in elements[own]] == ["12"] * lines
+
+
+def test_tips_name_the_seed_where_there_are_several(result: MakeResult) -> None:
+    runs = [*result(), *result("standard+iou_at=input")]
+    assert "seed" not in effects_svg(find_effects(runs))
+    other = [*result(seed=1), *result("standard+iou_at=input", seed=1)]
+    tips = [e.text or "" for e in drawn(find_effects([*runs, *other])).iter(f"{SVG}title")]
+    assert sum(", base seed 0, " in tip for tip in tips) == 2  # the seed's own, too
+    assert sum(", base seed 1, " in tip for tip in tips) == 1
+
+
 def printed(effects: Sequence[Effect]) -> str:
     console = Console(file=io.StringIO(), width=80)
     print_effects(effects, console)
@@ -363,6 +529,7 @@ def test_the_csv_has_a_line_an_effect(effects: list[Effect]) -> None:
     ]
     (effect,) = [e for e in effects if (e.rule, e.method, e.shots) == ("query_ignore", "panet", 1)]
     score = f"{100 * effect.difference.first:.2f}"
+    digest = effect.episodes_sha256_base
     assert row == {
         "rule": "query_ignore",
         "base_value": "excluded",
@@ -385,12 +552,35 @@ def test_the_csv_has_a_line_an_effect(effects: list[Effect]) -> None:
         "ci_high": "0.00",
         "same_episodes": "yes",
         "remarks": "",
+        "runs_base": effect.runs_base,
+        "runs_changed": effect.runs_changed,
+        "episodes_sha256_base": digest,
+        "episodes_sha256_changed": digest,
     }
     lost = {r["difference"] for r in rows if r["rule"] == "mask_resize"}
     assert lost == {"-20.00"}
     scores = ("miou_base", "miou_changed", "difference", "ci_low", "ci_high")
     assert all(re.fullmatch(r"-?\d+\.\d\d", r[name]) for r in rows for name in scores)
     assert "-0.00" not in effects_csv(effects)
+
+
+def test_runs_and_episodes_can_be_traced(make_run: Callable[..., Run]) -> None:
+    def runs(rule: str, digest: str, folds: int) -> list[Run]:
+        protocol = get_protocol(rule)
+        ids = {"episodes_sha256": digest * 64, "dataset": {"folds": 2}}
+        return [
+            make_run(fold=f, protocol=protocol, run_id=f"{rule}{f}", **ids) for f in range(folds)
+        ]
+
+    base, changed = runs("standard", "1", 2), runs("standard+class_draw=pairs", "2", 1)
+    (row,) = csv.DictReader(io.StringIO(effects_csv(find_effects([*base, *changed]))))
+    assert row["runs_base"] == "standard0"
+    assert row["runs_changed"] == "standard+class_draw=pairs0"
+    for name, side in (("base", base), ("changed", changed)):
+        (board,) = build_rows(side[:1])  # of the folds that count
+        assert row[f"episodes_sha256_{name}"] == board.episodes_sha256
+    (effect,) = find_effects([*base, *runs("standard+class_draw=pairs", "2", 2)])
+    assert effect.runs_base == "standard0 standard1"
 
 
 def test_markdown_tables_have_equal_rows(effects: list[Effect]) -> None:
@@ -403,6 +593,7 @@ def test_json_holds_what_the_effects_hold(effects: list[Effect]) -> None:
     for found, effect in zip(json.loads(json.dumps(effects_json(effects))), effects, strict=True):
         assert found["rule"] == effect.rule
         assert found["difference"]["value"] == effect.difference.value
+        assert "p" not in found["difference"]  # of two rules there is none
 
 
 def drawn(effects: Sequence[Effect]) -> ElementTree.Element:
@@ -526,13 +717,61 @@ def test_the_command(stored: Path) -> None:
 
 
 def test_nothing_found_says_what_to_run(stored: Path, tmp_path: Path) -> None:
-    text, errors = call("protocols", "sensitivity", "--results", tmp_path / "none", status=2)
+    text, errors = call("protocols", "sensitivity", "--results", tmp_path, status=2)
     assert text == ""
     (line,) = errors.splitlines()
-    assert "fss-bench evaluate panet --protocol standard,standard+query_ignore=background" in line
+    assert "`fss-bench evaluate panet --protocol standard,standard+query_ignore=background`" in line
     with pytest.raises(FssBenchError, match=r"hsnet,hsnet\+query_ignore=background"):
         effects_in(ResultStore(stored), "hsnet")
     call("protocols", "sensitivity", "--results", stored, "--base", "nothing", status=2)
+
+
+@pytest.mark.parametrize(
+    ("base", "changed"),
+    [
+        ("standard+iou_at=input", "query_ignore=background"),
+        ("standard+query_ignore=background", "iou_at=input"),
+        ("hsnet+query_ignore=background", "iou_at=original"),
+    ],
+)
+def test_the_command_proposed_changes_a_rule(tmp_path: Path, base: str, changed: str) -> None:
+    _, errors = call("protocols", "sensitivity", "--results", tmp_path, "--base", base, status=2)
+    assert f"--protocol {base},{base}+{changed}`" in errors
+    assert get_protocol(f"{base}+{changed}").rules != get_protocol(base).rules
+
+
+def test_the_command_proposed_takes_the_file_of_a_protocol(tmp_path: Path) -> None:
+    file = tmp_path / "my own.toml"
+    file.write_text('base = "standard"\niou_at = "input"\n')
+    with pytest.raises(FssBenchError) as caught:
+        effects_in(ResultStore(tmp_path), str(file))
+    command = f"fss-bench evaluate panet --protocol '{file}'"
+    assert f"`{command}` and `{command} --rule query_ignore=background`" in str(caught.value)
+
+
+def test_a_results_folder_that_is_not_there(tmp_path: Path) -> None:
+    none = tmp_path / "none"
+    _, errors = call("protocols", "sensitivity", "--results", none, status=2)
+    (line,) = errors.splitlines()
+    assert line.startswith(f"error: results folder {none} does not exist: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("effects.txt", "its suffix must be one of .svg, .csv, .md, .png"),
+        ("effects.png", "PNG needs the package cairosvg"),
+        ("nodir/effects.svg", "nodir does not exist: create it"),
+    ],
+)
+def test_the_output_is_checked_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "cairosvg", None)
+    none = tmp_path / "none"  # which would be told otherwise
+    _, errors = call("protocols", "sensitivity", "--results", none, "-o", tmp_path / name, status=2)
+    (line,) = errors.splitlines()
+    assert words in line
 
 
 def test_unreadable_runs_are_left_out_with_a_note(stored: Path) -> None:
