@@ -148,7 +148,7 @@ def test_another_number_of_shots_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("protocol", "notes"), [("hsnet", ["hsnet:"]), ("bam", ["bam (not replayed"]), ("standard", [])]
+    ("protocol", "notes"), [("hsnet", ["hsnet:"]), ("bam", ["bam:"]), ("standard", [])]
 )
 def test_the_protocol_of_the_paper_is_noted(
     tmp_path: Path, settings: Callable[..., list[Setting]], protocol: str, notes: list[str]
