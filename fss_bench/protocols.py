@@ -184,7 +184,7 @@ class EvaluationProtocol:
     base_images: Literal["drop", "background", "ignore"] = "drop"
     """Training images that hold a novel class: `drop`ped (BAM, MSANet, HDMNet, SCCAN: code), or
     kept with novel objects as `background` (OSLSM, PANet, PFENet, HSNet, DCAMA: code), or with them
-    as 255, `ignore` (RePRI: code). Says what a method was trained on; `training_mask` applies
+    as 255, `ignore` (RePRI: code). Says what a method was trained on; `base_episodes` applies
     it."""
 
     train_ignore: Literal["method", "excluded", "background", "foreground"] = "method"

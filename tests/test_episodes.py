@@ -16,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from fss_bench.base_episodes import train_sampler
 from fss_bench.dataset import create_dataset
 from fss_bench.episodes import EpisodeSampler, EpisodeSpec, episodes_sha256, to_jsonl
 from fss_bench.errors import EpisodeError
 from fss_bench.protocols import PROTOCOLS
-from fss_bench.setting import create_setting, train_sampler
+from fss_bench.setting import create_setting
 
 Pools = dict[int, list[str]]
 SMALL: Pools = {

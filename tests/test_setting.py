@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fss_bench.base_episodes import train_sampler, training_mask
 from fss_bench.dataset import SegDataset, create_dataset, datasets
 from fss_bench.errors import FssBenchError
 from fss_bench.protocols import PROTOCOLS
@@ -14,8 +15,6 @@ from fss_bench.setting import (
     create_setting,
     episodes_of,
     protocol_dataset_options,
-    train_sampler,
-    training_mask,
 )
 
 STANDARD = PROTOCOLS["standard"]
