@@ -169,7 +169,8 @@ class Evaluation:
                 self._segment(missing)
             for member in missing:
                 member.finished = store.write(self._finish(member), member.predictions)
-                member.partial.discard()  # type: ignore[union-attr]
+                if member.partial is not None:
+                    member.partial.discard()
         return [member.finished for member in self.members if member.finished is not None]
 
     def _take_up(

@@ -241,7 +241,7 @@ class EvaluationProtocol:
         a folder, it is the number of the changes and a digest of them.
         """
         changes = sorted(self.changes.items())
-        label = "+".join([self.name, *(f"{rule}={_shown(value)}" for rule, value in changes)])
+        label = "+".join([self.name, *(f"{rule}={shown(value)}" for rule, value in changes)])
         if len(label) <= LONGEST_LABEL:
             return label
         return f"{self.name}+{len(changes)}-rules-{fingerprint(changes)[:8]}"
@@ -280,12 +280,12 @@ def _check_together(protocol: EvaluationProtocol) -> None:
         )
     if len(set(protocol.seeds)) < len(protocol.seeds):
         raise FssBenchError(
-            f"rule seeds={_shown(protocol.seeds)}: a seed is there twice: every run needs its own"
+            f"rule seeds={shown(protocol.seeds)}: a seed is there twice: every run needs its own"
         )
     if protocol.seeds and len(protocol.seeds) != protocol.runs:
         raise FssBenchError(
             f"rule runs={protocol.runs}: there are {len(protocol.seeds)} seeds "
-            f"({_shown(protocol.seeds)}): give as many, as in --rule seeds=1-2"
+            f"({shown(protocol.seeds)}): give as many, as in --rule seeds=1-2"
         )
     if protocol.episodes == 0 and protocol.order != "revolver":
         raise FssBenchError(
@@ -303,7 +303,9 @@ def _parse(rule: str, value: Any, kind: Any) -> Any:
     if get_origin(kind) is tuple:
         parts = re.split(r"[-,\s]+", value.strip("[]() ")) if isinstance(value, str) else value
         parts = parts if isinstance(parts, list | tuple) else [parts]
-        return tuple(_number(rule, part, 0, LARGEST_SEED) for part in parts if part != "")
+        return tuple(
+            _number(rule, part, 0, LARGEST_SEED) for part in parts if part not in ("", "none")
+        )
     if kind is int:
         return _number(rule, value, 0 if rule == "episodes" else 1)
     if kind == int | None:
@@ -318,8 +320,8 @@ def _number(rule: str, value: Any, least: int, most: int | None = None) -> int:
     if number is None:
         raise FssBenchError(f"rule {rule}={value!r}: it must be a whole number")
     if number < least:
-        shown = 1 if rule == "episodes" else least  # 0 episodes are for one order alone
-        raise FssBenchError(f"rule {rule}={number}: it must be {shown} or more")
+        lowest = 1 if rule == "episodes" else least  # 0 episodes are for one order alone
+        raise FssBenchError(f"rule {rule}={number}: it must be {lowest} or more")
     if most is not None and number > most:
         raise FssBenchError(f"rule {rule}={number}: it must be {most} or less")
     return number
@@ -334,9 +336,11 @@ def _whole(value: Any) -> int | None:
         return None
 
 
-def _shown(value: Any) -> str:
-    """A value in a label, which must hold no comma and no slash."""
-    return "-".join(map(str, value)) if isinstance(value, tuple) else str(value).lower()
+def shown(value: Any) -> str:
+    """A rule's value as `replace_rules` takes it, without comma or slash: labels have it so."""
+    if isinstance(value, list | tuple):
+        return "-".join(map(str, value)) or "none"
+    return str(value).lower()
 
 
 _HSNET = EvaluationProtocol(

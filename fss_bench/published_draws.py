@@ -66,11 +66,13 @@ class Listed:
         usable = {c: pool for c, pool in pools.items() if c not in short}
         if short and (protocol.short_classes == "error" or not usable):
             listed = [f"{self.names[c]} ({len(pools.get(c, ()))})" for c in short]
+            cures = ["use fewer --shots"]
+            cures += ["take --rule test_split=test"] * (protocol.test_split == "train")
+            cures += ["leave such classes out with --rule short_classes=skip"] * bool(usable)
             raise EpisodeError(
                 f"such episodes of protocol {protocol.name} need {least} images a class, fold "
-                f"{self.fold} has fewer {protocol.test_split} images of {shorten(listed)}: use "
-                f"{'--rule test_split=test, ' if protocol.test_split == 'train' else ''}fewer "
-                "--shots, or leave such classes out with --rule short_classes=skip"
+                f"{self.fold} has fewer {protocol.test_split} images of {shorten(listed)}: "
+                f"{', or '.join(cures)}"
             )
         return usable, short
 

@@ -16,7 +16,7 @@ from fss_bench.comparison import (
 )
 from fss_bench.errors import FssBenchError
 from fss_bench.leaderboard import Row, build_rows
-from fss_bench.protocols import ORDER_RULES, EvaluationProtocol, get_protocol
+from fss_bench.protocols import ORDER_RULES, EvaluationProtocol, get_protocol, shown
 from fss_bench.results import ResultStore, Run, fingerprint
 from fss_bench.setting import DATASET_RULES
 
@@ -190,13 +190,6 @@ def find_effects(runs: Iterable[Run], base: str | EvaluationProtocol = "standard
     return sorted(effects, key=lambda effect: effect.order)
 
 
-def shown(value: Any) -> str:
-    """A value of a rule in a table."""
-    if isinstance(value, list | tuple):
-        return "-".join(map(str, value)) or "none"
-    return str(value).lower()
-
-
 def _resolved(protocol: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """Rules as plain values; `seeds` become `seed`, those that the repetitions are drawn from."""
     rules = {k: v for k, v in protocol.items() if k not in ("name", "label", "seeds")}
@@ -320,11 +313,8 @@ def _commands(typed: str, protocol: EvaluationProtocol) -> str:
     change = "query_ignore=background"
     if protocol.query_ignore == "background":
         change = f"iou_at={'input' if protocol.iou_at == 'original' else 'original'}"
-    command = "fss-bench evaluate panet --protocol"
-    if typed.endswith(".toml"):  # a file takes no rules behind its name
-        file = shlex.quote(typed)
-        return f"`{command} {file}` and `{command} {file} --rule {change}`"
-    return f"`{command} {shlex.quote(f'{typed},{typed}+{change}')}`"
+    both = shlex.quote(f"{typed},{typed}+{change}")
+    return f"`fss-bench evaluate panet --protocol {both}`"
 
 
 def _remarks(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:

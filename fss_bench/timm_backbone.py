@@ -112,7 +112,8 @@ def create_backbone(name: str, weights: str | Path = "imagenet", **options: Any)
     Args:
         name: such as `"resnet50"`, or with timm's tag, `"resnet50.tv_in1k"`.
         weights: `imagenet` (timm's own download), `packaged` (installed with this package, for
-            `tf_efficientnet_lite0`), `none` (random, seeded), or a checkpoint file.
+            `tf_efficientnet_lite0`; a package of its own for `tf_efficientnet_lite2`), `none`
+            (random, seeded), or a checkpoint file.
         **options: `seed` (of random weights), `output_stride` (dilated stages), `frozen`.
 
     Raises:

@@ -126,6 +126,7 @@ def test_forms_of_seeds_and_files_with_rules(write: Writer) -> None:
     standard = PROTOCOLS["standard"]
     for form in ("1-2", "1,2", "[1, 2]", (1, 2), [1, 2]):
         assert standard.replace_rules({"seeds": form}).seeds == (1, 2)
+    assert get_protocol("hsnet+seeds=none").label == "hsnet+seeds=none"
     assert get_protocol("hsnet+seeds=").seeds == ()
     file = write('name = "mine"\niou_at = "input"')
     assert get_protocol(f"{file}+episodes=5").label == "mine+episodes=5+iou_at=input"

@@ -745,8 +745,8 @@ def test_the_command_proposed_takes_the_file_of_a_protocol(tmp_path: Path) -> No
     file.write_text('base = "standard"\niou_at = "input"\n')
     with pytest.raises(FssBenchError) as caught:
         effects_in(ResultStore(tmp_path), str(file))
-    command = f"fss-bench evaluate panet --protocol '{file}'"
-    assert f"`{command}` and `{command} --rule query_ignore=background`" in str(caught.value)
+    command = f"fss-bench evaluate panet --protocol '{file},{file}+query_ignore=background'"
+    assert f"`{command}`" in str(caught.value)
 
 
 def test_a_results_folder_that_is_not_there(tmp_path: Path) -> None:

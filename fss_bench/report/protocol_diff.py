@@ -78,7 +78,7 @@ def diff_lines(
 
 
 def shown(value: Any) -> str:
-    """A rule's value as it is typed."""
+    """A rule's value, to be read: a narrow column may break it at its commas."""
     text = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
     return "none" if text in ("", "None") else text
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from xml.sax.saxutils import escape
 
+from fss_bench.protocols import shown
 from fss_bench.report.comparison import interval, points
-from fss_bench.sensitivity import SEED, Effect, shown
+from fss_bench.sensitivity import SEED, Effect
 
 WIDTH = 760
 LEFT, RIGHT = 284, 736
