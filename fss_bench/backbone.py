@@ -29,10 +29,19 @@ class Level:
 
 @dataclass(frozen=True)
 class WeightsInfo:
-    """Where weights came from: `none`, `imagenet`, `packaged` or a file's name, and a sha256."""
+    """Where weights came from.
+
+    Attributes:
+        source: `none`, `imagenet`, `packaged` or a file's name.
+        sha256: of the file, or of the tensors.
+        layout: of a file: the published layout that it was read by.
+        encoder: of a file: `query` or `momentum`.
+    """
 
     source: str
     sha256: str | None
+    layout: str | None = None
+    encoder: str | None = None
 
 
 class Backbone(nn.Module):

@@ -15,7 +15,7 @@ from fss_bench import checkpoints
 from fss_bench.errors import FssBenchError, WeightsError, one_line, shorten
 from fss_bench.layout import Layout, Variant
 from fss_bench.setting import Setting
-from fss_bench.weights import (
+from fss_bench.weight_files import (
     file_sha256,
     read_metadata,
     read_state_dict,
@@ -108,16 +108,19 @@ def layouts() -> dict[str, Layout]:
     return {name: import_module(f"{checkpoints.__name__}.{name}").LAYOUT for name in names}
 
 
-def read_checkpoint(source: str | Path | Mapping[str, Tensor]) -> Checkpoint:
+def read_checkpoint(
+    source: str | Path | Mapping[str, Tensor], old_pickle: bool = False
+) -> Checkpoint:
     """Read a checkpoint and recognise what it is for.
 
     Args:
         source: a file (published or ours), or a state dict under published names.
+        old_pickle: read files that hold Python objects too; see `weight_files.read_content`.
 
     Raises:
         WeightsError: missing, unreadable, or of no known layout (`UnknownLayoutError`).
     """
-    return recognise(read_given(source))
+    return recognise(read_given(source, old_pickle))
 
 
 def short_name(path: str | Path) -> str:
@@ -168,7 +171,7 @@ class UnknownLayoutError(WeightsError):
         )
 
 
-def read_given(source: str | Path | Mapping[str, Tensor]) -> Given:
+def read_given(source: str | Path | Mapping[str, Tensor], old_pickle: bool = False) -> Given:
     """Read a file, or take a state dict, without asking what it is for."""
     if isinstance(source, Mapping):
         state = unwrap_state(source, "the state dict")
@@ -178,7 +181,7 @@ def read_given(source: str | Path | Mapping[str, Tensor]) -> Given:
         raise WeightsError(f"checkpoint {path}: is a folder, give a file in it")
     if not path.is_file():
         raise WeightsError(f"checkpoint {path}: no such file")
-    state = read_state_dict(path)
+    state = read_state_dict(path, old_pickle)
     ours = read_metadata(path).get(METADATA)
     return Given(short_name(path), file_sha256(path), state, ours, path.absolute().as_posix())
 

@@ -23,7 +23,7 @@ from fss_bench.errors import WeightsError, shorten
 from fss_bench.layout import Layout, Variant
 from fss_bench.method import create_method
 from fss_bench.timm_backbone import create_backbone
-from fss_bench.weights import state_sha256
+from fss_bench.weight_files import state_sha256
 
 
 @dataclass(frozen=True)

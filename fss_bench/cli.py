@@ -13,6 +13,7 @@ import typer
 from fss_bench.compute import Compute
 from fss_bench.errors import FssBenchError, UnknownNameError, one_line
 from fss_bench.options import parse_options
+from fss_bench.pretrain_command import pretrain
 from fss_bench.protocol_commands import protocols, terminal_width
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ data = typer.Typer(
 )
 app.add_typer(data, name="data")
 app.add_typer(protocols, name="protocols")
+app.command("pretrain")(pretrain)
 
 Dataset = Annotated[str, typer.Option(help="A registered dataset; see `list datasets`.")]
 DataRoot = Annotated[Path | None, typer.Option(help="Its folder; `shapes` needs none.")]
@@ -358,22 +360,29 @@ def convert(
         str | None, typer.Option(help="What it was trained on, to be kept in the file.")
     ] = None,
     fold: Annotated[int | None, typer.Option(help="The fold that it was trained for.")] = None,
+    layout: Annotated[str, typer.Option(help="Published layout of a backbone's weights.")] = "auto",
+    old_pickle: Annotated[
+        bool,
+        typer.Option(
+            "--old-pickle", help="Take tensors out of a file with Python objects; runs none of it."
+        ),
+    ] = False,
     plugin: Plugin = [],  # noqa: B006
 ) -> None:
-    """Write a method's checkpoint as safetensors that says what it is and where it came from."""
-    from fss_bench.conversion import convert_checkpoint, describe, trained_on
+    """Write a checkpoint or weights as safetensors that say what they are and where from."""
+    from fss_bench import conversion
 
     _load_plugins(plugin)
     if inspect:
-        for line in describe(source):
+        for line in conversion.describe(source, old_pickle, layout):
             typer.echo(line)
         return
     if target is None:
         raise FssBenchError("convert needs a file to write: fss-bench convert IN OUT.safetensors")
     if (dataset is None) != (fold is None):
         raise FssBenchError("--dataset and --fold go together: give both or neither")
-    known = None if dataset is None or fold is None else trained_on(dataset, fold)
-    for line in convert_checkpoint(source, target, known).lines():
+    known = None if dataset is None or fold is None else conversion.trained_on(dataset, fold)
+    for line in conversion.convert(source, target, known, old_pickle, layout):
         typer.echo(line)
     typer.echo(str(target))
 
@@ -501,7 +510,7 @@ def main() -> None:
             raise
         _fail(f"error: {usage()} See fss-bench --help." if usage() else "", 2)
     if status == 130:  # typer turns Ctrl-C into this
-        resumable = sys.argv[1:2] == ["evaluate"]
+        resumable = sys.argv[1:2] in (["evaluate"], ["pretrain"])
         _fail("interrupted" + (": the same command goes on from here" if resumable else ""), 130)
     raise SystemExit(status if isinstance(status, int) else 0)
 

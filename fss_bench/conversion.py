@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
+from fss_bench.architectures import architecture_of
 from fss_bench.checkpoint import (
     METADATA,
     Checkpoint,
@@ -18,25 +19,62 @@ from fss_bench.checkpoint_loading import LoadReport, build_for, load_checkpoint
 from fss_bench.errors import FssBenchError, WeightsError, one_line
 from fss_bench.registry import datasets
 from fss_bench.results import write_whole
-from fss_bench.weights import file_sha256, known_file
+from fss_bench.weight_conversion import save_weights, weights_lines
+from fss_bench.weight_files import file_sha256, known_file, read_metadata
+from fss_bench.weight_reading import AUTO, Reading, read_weights
 
 
-def convert_checkpoint(source: Path, target: Path, known: TrainedOn | None = None) -> LoadReport:
+def convert(
+    source: Path,
+    target: Path,
+    known: TrainedOn | None = None,
+    old_pickle: bool = False,
+    layout: str = AUTO,
+) -> list[str]:
+    """Write a method's checkpoint, or weights of a backbone, in our form.
+
+    Args:
+        source: official or ours.
+        target: the `.safetensors` file to write.
+        known: what a method was trained on, where the file does not say.
+        old_pickle: read files that hold Python objects too.
+        layout: of weights; see `read_weights`.
+
+    Returns:
+        What was done, for a reader.
+
+    Raises:
+        WeightsError: neither of both; does not fit its method; or the target cannot be written.
+    """
+    found = read_either(source, old_pickle, layout)
+    if isinstance(found, Checkpoint):
+        return convert_checkpoint(source, target, known, old_pickle).lines()
+    if known is not None:
+        raise WeightsError(
+            f"{source} holds weights of a backbone ({found.rules.title}), which belong to no fold: "
+            "leave out --dataset and --fold"
+        )
+    _check_target(source, target)
+    save_weights(source, target, found, old_pickle)
+    return weights_lines(found, target)
+
+
+def convert_checkpoint(
+    source: Path, target: Path, known: TrainedOn | None = None, old_pickle: bool = False
+) -> LoadReport:
     """Read a checkpoint, build its method, load it, and write it in our form.
 
     Args:
         source: official or ours.
         target: the `.safetensors` file to write.
         known: what it was trained on, where the file does not say.
+        old_pickle: read a file that holds Python objects too.
 
     Raises:
         WeightsError: see `read_checkpoint` and `load_checkpoint`; or the target cannot be written.
     """
-    if target.suffix != ".safetensors" or target.resolve() == source.resolve():
-        raise WeightsError(f"{target}: write to another file, whose name ends in .safetensors")
-    if not target.parent.is_dir():
-        raise WeightsError(f"{target.parent}: no such folder to write into")
-    checkpoint = read_checkpoint(source)
+    _check_target(source, target)
+    checkpoint = read_checkpoint(source, old_pickle)
     said = checkpoint.trained_on
     if known is not None and said is not None and known != said:
         raise WeightsError(
@@ -47,6 +85,13 @@ def convert_checkpoint(source: Path, target: Path, known: TrainedOn | None = Non
     report = load_checkpoint(method, checkpoint)
     save_checkpoint(method, target, checkpoint, known)
     return report
+
+
+def _check_target(source: Path, target: Path) -> None:
+    if target.suffix != ".safetensors" or target.resolve() == source.resolve():
+        raise WeightsError(f"{target}: write to another file, whose name ends in .safetensors")
+    if not target.parent.is_dir():
+        raise WeightsError(f"{target.parent}: no such folder to write into")
 
 
 def save_checkpoint(
@@ -103,26 +148,56 @@ def trained_on(dataset: str, fold: int) -> TrainedOn:
     return TrainedOn(dataset, fold, base)
 
 
-def describe(path: Path) -> list[str]:
+def describe(path: Path, old_pickle: bool = False, layout: str = AUTO) -> list[str]:
     """What a file is, for a reader, one line a fact.
+
+    Args:
+        path: a checkpoint of a method, or weights of a backbone.
+        old_pickle: read files that hold Python objects too.
+        layout: of weights; see `read_weights`.
 
     Raises:
         WeightsError: cannot be read, or is of no known layout.
     """
-    if not path.is_file():
-        read_checkpoint(path)  # says what is there instead
-    known = known_file(path)
-    head = [f"{path.name}: sha256 {file_sha256(path)}", *([f"known as {known}"] if known else [])]
+    known = known_file(path) if path.is_file() else None
     try:
-        c = read_checkpoint(path)
+        found = read_either(path, old_pickle, layout)
     except UnknownLayoutError:
-        if known:
-            return head
-        raise
+        if known is None:
+            raise
+        return [f"{path.name}: sha256 {file_sha256(path)}", f"known as {known}"]
+    head = [f"{path.name}: sha256 {file_sha256(path)}", *([f"known as {known}"] if known else [])]
+    if isinstance(found, Reading):
+        return [*head, *weights_lines(found, path)]
+    return [*head, *_checkpoint_lines(found)]
+
+
+def read_either(path: Path, old_pickle: bool = False, layout: str = AUTO) -> Checkpoint | Reading:
+    """A method's checkpoint, or weights of a backbone, whichever a file is.
+
+    Raises:
+        WeightsError: neither.
+    """
+    if layout != AUTO:
+        return read_weights(path, layout=layout, old_pickle=old_pickle)
+    try:
+        return read_checkpoint(path, old_pickle)
+    except WeightsError as error:
+        if not path.is_file() or METADATA in read_metadata(path):
+            raise
+        try:
+            reading = read_weights(path, old_pickle=old_pickle)
+        except WeightsError as other:
+            raise (error if isinstance(error, UnknownLayoutError) else other) from other
+        if reading.rules.generic and architecture_of(reading.state) is None:
+            raise
+        return reading
+
+
+def _checkpoint_lines(c: Checkpoint) -> list[str]:
     options = ", ".join(f"{k}={v}" for k, v in c.variant.options.items()) or "defaults"
     shots = "any" if c.variant.shots is None else "/".join(map(str, c.variant.shots))
     lines = [
-        *head,
         f"layout {c.layout}: method {c.method} on {c.variant.backbone}, options {options}, "
         f"shots {shots}",
         f"backbone weights: {c.variant.weights}; protocol of its paper: {c.protocol}",

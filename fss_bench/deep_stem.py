@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fss_bench.backbone import IMAGENET_MEAN, IMAGENET_STD
 from fss_bench.timm_backbone import TimmBackbone
+from fss_bench.weights import Weights
 
 PSPNET_STEM = {
     "conv1.": "conv1.0.",
@@ -65,7 +66,7 @@ class DeepStemBackbone(TimmBackbone):
     """
 
     def __init__(
-        self, name: str, layers: Sequence[int], weights: str, seed: int, frozen: bool
+        self, name: str, layers: Sequence[int], weights: Weights, seed: int, frozen: bool
     ) -> None:
         build = partial(DeepStemResNet, layers)
         super().__init__(name, weights, seed, output_stride=8, frozen=frozen, build=build)

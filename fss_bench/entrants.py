@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from fss_bench.backbone import WeightsInfo
 from fss_bench.checkpoint import (
     Checkpoint,
     UnknownLayoutError,
@@ -19,6 +20,7 @@ from fss_bench.errors import FssBenchError
 from fss_bench.method import create_method
 from fss_bench.setting import Setting
 from fss_bench.timm_backbone import create_backbone
+from fss_bench.weight_reading import get_weight_layout
 
 DEFAULT_BACKBONE = "resnet50"
 PLACE = "{fold}"
@@ -76,6 +78,8 @@ class Entrants:
         for fold in folds:
             own = [setting for setting in settings if setting.fold == fold]
             method = self.method_for(fold)
+            if fold == folds[0]:
+                yield from _how_read(method)
             found = getattr(method, "checkpoint", None)
             if isinstance(found, Checkpoint):
                 for setting in own:
@@ -160,6 +164,14 @@ class Entrants:
 
     def _create_backbone(self, name: str, weights: str) -> Any:
         return create_backbone(name, weights, **self._backbone_options)
+
+
+def _how_read(method: nn.Module) -> Iterator[str]:
+    """Which layout and encoder a weights file of the backbone was read as."""
+    weights = getattr(getattr(method, "backbone", None), "weights", None)
+    if isinstance(weights, WeightsInfo) and weights.layout is not None:
+        title = get_weight_layout(weights.layout).title
+        yield f"{weights.source} was read as {title}, {weights.encoder} encoder"
 
 
 def _has_head(method: nn.Module) -> bool:

@@ -14,7 +14,7 @@ from fss_bench.backbone import Backbone, WeightsInfo
 from fss_bench.checkpoint import Checkpoint
 from fss_bench.results import fingerprint
 from fss_bench.setting import Setting
-from fss_bench.weights import state_sha256
+from fss_bench.weight_files import state_sha256
 
 PRINTING = (
     "cli.py",

@@ -9,11 +9,13 @@ import timm
 import torch
 from torch import Tensor
 
+from fss_bench.architectures import architecture_hint
 from fss_bench.backbone import Backbone, Features, Level, backbones
-from fss_bench.errors import FssBenchError, UnknownNameError, one_line
+from fss_bench.errors import FssBenchError, UnknownNameError, WeightsError, one_line
 from fss_bench.options import construct
 from fss_bench.timm_blocks import Tap, block_taps, feature_info, tapped
-from fss_bench.weights import load_weights
+from fss_bench.weight_reading import AUTO
+from fss_bench.weights import Source, Weights, WeightsFile, load_weights, open_weights
 
 
 @lru_cache
@@ -35,6 +37,8 @@ class TimmBackbone(Backbone):
         taps: further levels, by name.
         default_size, default_level: see `Backbone`.
         build: makes the network, where timm's own of that name is not what is wanted.
+        image_size: the only input side, where the network has one and it shall be another;
+            position embeddings are resampled.
 
     Raises:
         FssBenchError: the model has no feature maps, or does not take `output_stride`.
@@ -44,20 +48,27 @@ class TimmBackbone(Backbone):
     def __init__(
         self,
         name: str,
-        weights: str = "imagenet",
+        weights: Weights = "imagenet",
         seed: int = 0,
         output_stride: int | None = None,
         frozen: bool = True,
         taps: Mapping[str, Tap] | None = None,
         default_size: int | None = None,
         default_level: str = "c4",
-        build: Callable[[], Any] | None = None,
+        build: Callable[..., Any] | None = None,
+        image_size: int | None = None,
     ) -> None:
-        model = build_model(build or partial(timm_model, name, output_stride), name, seed)
+        source = open_weights(weights)
+        build = partial(build or partial(timm_model, name, output_stride), **source.options)
+        if image_size is not None:
+            build = partial(build, img_size=image_size)
+        model = _build_for(source, build, name, seed)
         tail = set(model.state_dict())
         model.prune_intermediate_layers(len(feature_info(model)), prune_norm=True, prune_head=True)
-        info = load_weights(model, name, weights, tail - set(model.state_dict()))
+        info = load_weights(model, name, source, tail - set(model.state_dict()))
         config = model.pretrained_cfg
+        mean, std = source.statistics(config)
+        fixed = config["input_size"][-1] if config.get("fixed_input_size") else None
         found = _levels(model, dilated=output_stride is not None)
         levels = {level: size for level, (_, size) in found.items()}
         for n, tap in (taps or {}).items():
@@ -67,10 +78,10 @@ class TimmBackbone(Backbone):
         super().__init__(
             name,
             levels,
-            config["mean"],
-            config["std"],
+            mean,
+            std,
             info,
-            fixed_size=config["input_size"][-1] if config.get("fixed_input_size") else None,
+            fixed_size=image_size or fixed,
             default_size=default_size,
             default_level=default_level,
             frozen=frozen,
@@ -106,31 +117,43 @@ class TimmBackbone(Backbone):
         }
 
 
-def create_backbone(name: str, weights: str | Path = "imagenet", **options: Any) -> Backbone:
+def create_backbone(
+    name: str,
+    weights: str | Path = "imagenet",
+    encoder: str = AUTO,
+    layout: str = AUTO,
+    **options: Any,
+) -> Backbone:
     """A registered backbone, or any other timm model by its timm name.
 
     Args:
         name: such as `"resnet50"`, or with timm's tag, `"resnet50.tv_in1k"`.
         weights: `imagenet` (timm's own download), `packaged` (installed with this package, for
             `tf_efficientnet_lite0`; a package of its own for `tf_efficientnet_lite2`), `none`
-            (random, seeded), or a checkpoint file.
-        **options: `seed` (of random weights), `output_stride` (dilated stages), `frozen`.
+            (random, seeded), or a checkpoint file, supervised or self-supervised.
+        encoder: of a file with two: `query` (also `online`, `student`), `momentum` (also `target`,
+            `teacher`), or `auto`: the one its paper evaluates.
+        layout: of a file: its published layout, or `auto`: recognised by the tensors' names.
+        **options: `seed` (of random weights), `output_stride` (dilated stages), `frozen`,
+            `image_size` (the side of transformers that take only one).
 
     Raises:
         UnknownNameError: neither registered nor known to timm, or an unknown option.
         WeightsError: weights that cannot be had, read, or do not fit.
     """
+    how = {k: v for k, v in (("encoder", encoder), ("layout", layout)) if v != AUTO}
+    if how and str(weights) in ("none", "imagenet", "packaged"):
+        raise WeightsError(f"--weights {weights} is no file: drop the option {next(iter(how))}")
+    source: Weights = WeightsFile(str(weights), **how) if how else str(weights)
     if name in backbones.names():
-        backbone: Backbone = construct(
-            backbones.get(name), f"backbone {name!r}", {"weights": str(weights)}, options
-        )
-        backbone.options = options
-        return backbone
-    if name.partition(".")[0] not in timm_names():
+        cls: Callable[..., Backbone] = backbones.get(name)
+        found = construct(cls, f"backbone {name!r}", {"weights": source}, options)
+    elif name.partition(".")[0] in timm_names():
+        fixed = {"name": name, "weights": source}
+        found = construct(TimmBackbone, f"backbone {name!r}", fixed, options)
+    else:
         raise UnknownNameError("backbone", name, [*backbones.names(), *timm_names()])
-    fixed = {"name": name, "weights": str(weights)}
-    found = construct(TimmBackbone, f"backbone {name!r}", fixed, options)
-    found.options = options
+    found.options = {**options, **how}
     return found
 
 
@@ -151,9 +174,24 @@ def build_model(build: Callable[[], Any], name: str, seed: int) -> Any:
     return model
 
 
-def timm_model(name: str, output_stride: int | None = None) -> Any:
+def _build_for(source: Source, build: Callable[[], Any], name: str, seed: int) -> Any:
+    """A timm model as a weights file wants it, if it does."""
+    try:
+        return build_model(build, name, seed)
+    except FssBenchError as error:
+        if source.reading is None or not source.options:
+            raise
+        raise WeightsError(
+            f"{source.name} ({source.reading.rules.title}) does not fit {name} ({error}): choose "
+            "the --backbone that the file was made for"
+            f"{architecture_hint(source.reading.state)}"
+        ) from error
+
+
+def timm_model(name: str, output_stride: int | None = None, **options: Any) -> Any:
     """Timm's model of a name without its classifier; stages beyond `output_stride` are dilated."""
-    options: dict[str, Any] = {"output_stride": output_stride} if output_stride else {}
+    if output_stride:
+        options["output_stride"] = output_stride
     return timm.create_model(name, pretrained=False, num_classes=0, **options)
 
 

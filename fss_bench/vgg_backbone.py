@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fss_bench.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, Features, Level
 from fss_bench.errors import WeightsError
 from fss_bench.timm_backbone import build_model, timm_model
-from fss_bench.weights import load_weights
+from fss_bench.weights import Weights, load_weights, open_weights
 
 CONVOLUTIONS = {1: (0, 2), 2: (5, 7), 3: (10, 12, 14), 4: (17, 19, 21), 5: (24, 26, 28)}
 """Block of VGG-16 -> places of its convolutions in torchvision's and timm's list of layers."""
@@ -46,7 +46,7 @@ class VggBackbone(Backbone):
     def __init__(
         self,
         name: str,
-        weights: str,
+        weights: Weights,
         seed: int,
         frozen: bool,
         *,
@@ -66,15 +66,15 @@ class VggBackbone(Backbone):
                 f"backbone {name} takes pixels as Caffe's VGG-16 does, which torchvision's "
                 "weights do not fit: pass vgg16-00b39a1b.pth with --weights FILE, or none"
             )
-        model = build_model(partial(timm_model, architecture), name, seed)
+        source = open_weights(weights)
+        model = build_model(partial(timm_model, architecture, **source.options), name, seed)
         whole = set(model.state_dict())
         model.prune_intermediate_layers(5, prune_norm=True, prune_head=True)
-        info = load_weights(model, architecture, weights, whole - set(model.state_dict()))
+        info = load_weights(model, architecture, source, whole - set(model.state_dict()))
         super().__init__(
             name,
             {level: size for level, (_, size) in levels.items()},
-            mean,
-            std,
+            *source.statistics({"mean": mean, "std": std}),
             info,
             default_level=default_level,
             frozen=frozen,

@@ -40,7 +40,7 @@ from fss_bench.errors import FssBenchError, UnknownNameError, WeightsError
 from fss_bench.layout import Layout, State, Variant
 from fss_bench.protocols import PROTOCOLS
 from fss_bench.setting import Setting
-from fss_bench.weights import file_sha256, known_file, tensors_sha256, unwrap_state
+from fss_bench.weight_files import file_sha256, known_file, tensors_sha256, unwrap_state
 
 SMALL = "tf_efficientnet_lite0"
 
@@ -907,13 +907,13 @@ def test_a_known_backbone_file_is_described(
     with pytest.raises(WeightsError, match=r"resnet.pth is of no known layout"):
         describe(file)
     monkeypatch.setattr(
-        "fss_bench.weights.KNOWN_FILES", {file_sha256(file)[:8]: "a resnet of 2017"}
+        "fss_bench.weight_files.KNOWN_FILES", {file_sha256(file)[:8]: "a resnet of 2017"}
     )
     digest = file_sha256(file)
     assert describe(file) == [f"resnet.pth: sha256 {digest}", "known as a resnet of 2017"]
     backbone = timm.create_model("resnet18").state_dict()
     torch.save(backbone, file)
-    monkeypatch.setattr("fss_bench.weights.KNOWN_FILES", {file_sha256(file)[:8]: "resnet18 V1"})
+    monkeypatch.setattr("fss_bench.weight_files.KNOWN_FILES", {file_sha256(file)[:8]: "resnet18 V1"})
     assert create_backbone("resnet18", weights=str(file)).weights.source == "resnet18 V1"
 
 

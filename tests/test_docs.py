@@ -16,6 +16,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 ELSEWHERE = ("make", "git", "pip", "python", "source", "cd")
 """`make` is what CI runs; benchmarks take long; the others install."""
 QUICK = "--episodes 2 --option input_size=96".split()
+QUICK_PRETRAINING = "--epochs 1 --image-size 32 --workers 0".split()
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -72,6 +73,11 @@ def test_command(line: str, reader: None, monkeypatch: pytest.MonkeyPatch) -> No
     words = shlex.split(line, comments=True)
     if words[1] == "evaluate":
         words += QUICK
+    if words[1] == "pretrain":
+        words += QUICK_PRETRAINING
+    if "mine/weights.safetensors" in words:
+        (before,) = (other for other in OURS if "--output mine" in other)
+        call(monkeypatch, [*shlex.split(before), *QUICK_PRETRAINING])
     if words[1] == "leaderboard":
         run = "evaluate panet --backbone tf_efficientnet_lite0 --weights packaged".split()
         call(monkeypatch, ["fss-bench", *run, *QUICK])

@@ -103,7 +103,7 @@ def test_run_json_holds_every_field_of_the_format(evaluated: Run) -> None:
     assert [key for key in data if key in described] == described
     assert data["schema_version"] == 1
     assert (data["method"], data["method_options"]) == ("Nothing", {})
-    assert set(data["weights"]) == {"source", "sha256"}
+    assert set(data["weights"]) == {"source", "sha256", "layout", "encoder"}
     assert data["checkpoint"] is None
     assert {"name", "fingerprint"} <= set(data["dataset"])
     rules = set(fss_bench.EvaluationProtocol.__dataclass_fields__)

@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 from fss_bench import create_backbone, create_dataset
 from fss_bench.errors import WeightsError
 from fss_bench.loading import load_square, to_float
-from fss_bench.weights import _load_by_order, _packaged_file, file_sha256, read_state_dict
+from fss_bench.weight_files import file_sha256, read_state_dict
+from fss_bench.weights import _load_by_order, _packaged_file
 
 SMALL = "tf_efficientnet_lite0"
 PHOTOGRAPHS = {

@@ -2,6 +2,7 @@
 
 from fss_bench.backbone import backbones
 from fss_bench.timm_backbone import TimmBackbone
+from fss_bench.weights import Weights
 
 
 @backbones.register("swin_base_patch4_window12_384")
@@ -10,7 +11,7 @@ class SwinBase384(TimmBackbone):
 
     def __init__(
         self,
-        weights: str = "imagenet",
+        weights: Weights = "imagenet",
         seed: int = 0,
         output_stride: int | None = None,
         frozen: bool = True,

@@ -6,6 +6,7 @@ Tan & Le, ICML 2019.
 from fss_bench.backbone import backbones
 from fss_bench.timm_backbone import TimmBackbone
 from fss_bench.timm_blocks import Tap
+from fss_bench.weights import Weights
 
 
 @backbones.register("tf_efficientnet_lite2")
@@ -14,7 +15,7 @@ class EfficientNetLite2(TimmBackbone):
 
     def __init__(
         self,
-        weights: str = "imagenet",
+        weights: Weights = "imagenet",
         seed: int = 0,
         output_stride: int | None = None,
         frozen: bool = True,

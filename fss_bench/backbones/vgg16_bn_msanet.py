@@ -7,6 +7,7 @@ comes after them. `imagenet` is torchvision's.
 
 from fss_bench.backbone import Level, backbones
 from fss_bench.vgg_backbone import Pool, VggBackbone
+from fss_bench.weights import Weights
 
 HALVE = Pool(2, 2, ceil=True)
 LEVELS = {
@@ -27,7 +28,7 @@ BLOCKS = {
 class VGG16BNMSANet(VggBackbone):
     """See `VggBackbone` for the arguments."""
 
-    def __init__(self, weights: str = "imagenet", seed: int = 0, frozen: bool = True) -> None:
+    def __init__(self, weights: Weights = "imagenet", seed: int = 0, frozen: bool = True) -> None:
         super().__init__(
             "vgg16_bn_msanet",
             weights,

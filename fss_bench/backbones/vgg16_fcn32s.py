@@ -2,6 +2,7 @@
 
 from fss_bench.backbone import Level, backbones
 from fss_bench.vgg_backbone import Pool, VggBackbone
+from fss_bench.weights import Weights
 
 MEAN = (0.48109378172549, 0.45752457890196, 0.40787054090196)
 """RGB, of the Caffe weights; they take 0..255 without a division by a deviation."""
@@ -15,7 +16,7 @@ class FCN32sVGG16(VggBackbone):
     `create_backbone` for the arguments.
     """
 
-    def __init__(self, weights: str = "imagenet", seed: int = 0, frozen: bool = False) -> None:
+    def __init__(self, weights: Weights = "imagenet", seed: int = 0, frozen: bool = False) -> None:
         super().__init__(
             "vgg16_fcn32s",
             weights,

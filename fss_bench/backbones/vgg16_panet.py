@@ -2,6 +2,7 @@
 
 from fss_bench.backbone import Level, backbones
 from fss_bench.vgg_backbone import Pool, VggBackbone
+from fss_bench.weights import Weights
 
 
 @backbones.register("vgg16_panet")
@@ -11,7 +12,7 @@ class PANetVGG16(VggBackbone):
     See `create_backbone` for the arguments.
     """
 
-    def __init__(self, weights: str = "imagenet", seed: int = 0, frozen: bool = False) -> None:
+    def __init__(self, weights: Weights = "imagenet", seed: int = 0, frozen: bool = False) -> None:
         super().__init__(
             "vgg16_panet",
             weights,

@@ -1,0 +1,18 @@
+"""What published files of ConvNeXts have in common."""
+
+import re
+
+import torch
+from torch import Tensor
+
+from fss_bench.weight_layout import State
+
+
+def with_layer_scale(state: State) -> dict[str, Tensor]:
+    """A ConvNeXt's tensors, with a layer scale of one in blocks that have none."""
+    scales = {}
+    for name, value in state.items():
+        block = re.fullmatch(r"(stages\.\d+\.\d+\.)dwconv\.weight", name)
+        if block and f"{block[1]}gamma" not in state:
+            scales[f"{block[1]}gamma"] = torch.ones(value.shape[0])
+    return {**state, **scales}

@@ -1,0 +1,163 @@
+"""What a pretraining run is asked to do, checked before the first step."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fss_bench.compute import Compute
+from fss_bench.errors import FssBenchError, UnknownNameError
+from fss_bench.pretraining.recipes import DEFAULT_VERSIONS, Recipe, recipe_for
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """What to pretrain, on what, and how.
+
+    Attributes:
+        method: `moco`, `simclr` or `npid`.
+        images: folders of images.
+        version: of the method; by default MoCo's is 2.
+        backbone: a timm name.
+        weights: what the backbone starts from: `none`, `imagenet`, `packaged` or a file.
+        output: the folder to write; by default `pretrained/<method>-v<version>-<backbone>`.
+        options: changed numbers of the recipe.
+        accumulate: forwards a step.
+        compute: device, precision and workers; its batch size is the recipe's.
+        seed: another seed, other weights, order and views.
+        knn: folder with one subfolder a class, for the monitor.
+        knn_every: epochs between its measurements.
+        save_every: steps between checkpoints; by default an epoch's.
+        resume: go on from the folder's checkpoint, or start over.
+    """
+
+    method: str
+    images: tuple[Path, ...]
+    version: int | None = None
+    backbone: str = "resnet50"
+    weights: str = "none"
+    output: Path | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    accumulate: int = 1
+    compute: Compute = field(default_factory=Compute)
+    seed: int = 0
+    knn: Path | None = None
+    knn_every: int = 10
+    save_every: int | None = None
+    resume: bool = True
+
+    def __post_init__(self) -> None:
+        """Raise FssBenchError for a number that cannot be."""
+        if not self.images:
+            raise FssBenchError("--images: give the folder of images to pretrain on")
+        for flag, folder in (*(("--images", f) for f in self.images), ("--knn", self.knn)):
+            if folder is not None and not folder.is_dir():
+                raise FssBenchError(f"{flag} {folder}: no such folder")
+        for flag, value in (
+            ("--accumulate", self.accumulate),
+            ("--knn-every", self.knn_every),
+            ("--save-every", self.save_every),
+        ):
+            if value is not None and value < 1:
+                raise FssBenchError(f"{flag} {value}: it must be 1 or more")
+        self.recipe(vit=False)
+
+    @property
+    def folder(self) -> Path:
+        """The output folder."""
+        version = DEFAULT_VERSIONS[self.method] if self.version is None else self.version
+        name = f"{self.method}-v{version}-{self.backbone}".replace("/", "_")
+        return self.output or Path("pretrained") / name
+
+    def recipe(self, vit: bool) -> Recipe:
+        """The recipe with its changes."""
+        return recipe_for(self.method, self.version, vit).replace_options(self.options)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What training starts from.
+
+    Attributes:
+        trunk: a timm model without classifier.
+        recipe: that the method takes with it.
+        mean, std: per channel of [0, 1], as the weights want images; SimCLR takes them as they are.
+    """
+
+    trunk: Any
+    recipe: Recipe
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def build_start(config: PretrainConfig) -> Start:
+    """Build the backbone and load its starting weights.
+
+    Raises:
+        UnknownNameError: timm has no such model.
+        FssBenchError: it has no feature maps, or its weights do not fit.
+    """
+    from functools import partial
+
+    from timm.models.vision_transformer import VisionTransformer
+
+    from fss_bench.timm_backbone import build_model, timm_model, timm_names
+    from fss_bench.weights import load_weights, open_weights
+
+    name = config.backbone
+    if name.partition(".")[0] not in timm_names():
+        raise UnknownNameError("backbone", name, timm_names())
+    source = open_weights(config.weights)
+    build = partial(timm_model, name, **source.options)
+    trunk = build_model(build, name, config.seed)
+    recipe = config.recipe(vit=isinstance(trunk, VisionTransformer))
+    known = trunk.pretrained_cfg
+    if known.get("fixed_input_size") and recipe.image_size != known["input_size"][-1]:
+        trunk = build_model(partial(build, img_size=recipe.image_size), name, config.seed)
+    load_weights(trunk, name, source)
+    mean, std = source.statistics(known)
+    if recipe.method == "simclr":
+        mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    return Start(trunk, recipe, tuple(mean), tuple(std))
+
+
+def check_fit(recipe: Recipe, images: int, accumulate: int, ranks: int) -> None:
+    """Refuse a batch or a queue that the images cannot fill.
+
+    Args:
+        recipe: batch and queue.
+        images: how many there are.
+        accumulate: forwards a step.
+        ranks: processes that share a batch.
+
+    Raises:
+        FssBenchError: with the numbers and a value that fits.
+    """
+    batch, queue = recipe.batch_size, recipe.queue_size
+    if batch % ranks or batch < 2 * ranks:
+        raise FssBenchError(
+            f"a batch of {batch} images cannot be shared by {ranks} processes: use --batch-size "
+            f"{max(2, -(-batch // ranks)) * ranks}"
+        )
+    step = batch * accumulate
+    if step > images:
+        fits = largest_batch(images // accumulate, ranks)
+        cure = f"use --batch-size {fits}, or give" if fits >= 2 * ranks else "give"
+        raise FssBenchError(
+            f"{images} usable images do not fill one step of {batch} x {accumulate} = {step}: "
+            f"{cure} {step} images or more"
+        )
+    if queue and (queue > images or queue % batch):
+        fits = max(1, min(queue, images) // batch) * batch
+        why = (
+            f"is more than the {images} usable images"
+            if queue > images
+            else f"is no multiple of the batch of {batch}"
+        )
+        raise FssBenchError(f"a queue of {queue} keys {why}: use --option queue_size={fits}")
+
+
+def largest_batch(images: int, ranks: int) -> int:
+    """The largest power of two times `ranks` that is at most `images`; 0 if there is none."""
+    share = images // ranks
+    return ranks * 2 ** (share.bit_length() - 1) if share else 0

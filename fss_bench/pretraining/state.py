@@ -1,0 +1,216 @@
+"""The output folder of a pretraining run: checkpoint, log, weights, configuration."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from fss_bench.errors import FssBenchError, ResultsError, one_line
+from fss_bench.results import write_text, write_whole
+
+FORMAT = 1
+"""Of checkpoint.pt."""
+METADATA = "fss_bench_weights"
+"""Key of our entry in the metadata of weights.safetensors."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The files of a run.
+
+    Attributes:
+        root: the folder.
+    """
+
+    root: Path
+
+    @property
+    def weights(self) -> Path:
+        """Trained trunks, `query.` and `momentum.`; written at the end."""
+        return self.root / "weights.safetensors"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Everything to go on from."""
+        return self.root / "checkpoint.pt"
+
+    @property
+    def log(self) -> Path:
+        """One JSON object a line."""
+        return self.root / "log.jsonl"
+
+    @property
+    def curves(self) -> Path:
+        """The plot; written at the end."""
+        return self.root / "curves.png"
+
+    @property
+    def record(self) -> Path:
+        """The resolved configuration and the final figures."""
+        return self.root / "pretrain.json"
+
+    @property
+    def known(self) -> Path:
+        """What the check of the images found, so that a resumed run does not repeat it."""
+        return self.root / ".images.json"
+
+    def prepare(self, resume: bool) -> FileLock:
+        """Make the folder, lock it, and without `resume` remove what an earlier run left.
+
+        Raises:
+            ResultsError: it cannot be written, or another process is at work in it.
+        """
+        lock = FileLock(self.root / ".lock")
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+            if not resume:
+                for file in (self.checkpoint, self.weights, self.log, self.curves, self.record):
+                    file.unlink(missing_ok=True)
+        except Timeout:
+            raise ResultsError(
+                f"another process is pretraining in {self.root}: wait for it to end, or choose "
+                "another --output"
+            ) from None
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        return lock
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Write the checkpoint whole, or leave the one before as it is.
+
+        Raises:
+            ResultsError: it cannot be written.
+        """
+        fresh = self.checkpoint.with_name(f".checkpoint.{os.getpid()}.tmp")
+        try:
+            with fresh.open("wb") as file:
+                torch.save({"format": FORMAT, **state}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(self.checkpoint)
+        except (OSError, RuntimeError) as error:  # torch's writer raises the latter on a full disk
+            raise self._cannot_write(error) from error
+        finally:
+            fresh.unlink(missing_ok=True)
+
+    def load(self) -> dict[str, Any] | None:
+        """The checkpoint, on the CPU; None if there is none.
+
+        Raises:
+            ResultsError: it cannot be read.
+        """
+        if not self.checkpoint.is_file():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(
+                self.checkpoint, map_location="cpu", weights_only=True
+            )
+            if state["format"] != FORMAT:
+                raise ValueError(f"format {state['format']} is not {FORMAT}")
+        except Exception as error:  # of many kinds, for a damaged file
+            raise ResultsError(
+                f"{self.checkpoint} cannot be read ({one_line(error)[:120]}): start over with "
+                "--no-resume, or choose another --output"
+            ) from error
+        return state
+
+    def append(self, *entries: Mapping[str, Any]) -> int:
+        """Add lines to the log; returns its length in bytes.
+
+        Raises:
+            ResultsError: it cannot be written.
+        """
+        text = "".join(json.dumps(entry) + "\n" for entry in entries)
+        try:
+            with self.log.open("ab") as file:
+                file.write(text.encode())
+                return file.tell()
+        except OSError as error:
+            raise self._cannot_write(error) from error
+
+    def cut_log(self, length: int) -> None:
+        """Drop what was logged after the checkpoint.
+
+        Raises:
+            ResultsError: lines from before it are missing.
+        """
+        try:
+            with self.log.open("r+b" if length else "ab") as file:
+                there = file.seek(0, os.SEEK_END)
+                if there < length:
+                    raise OSError("it is shorter than the checkpoint says")
+                if there > length:
+                    file.truncate(length)
+        except OSError as error:
+            raise ResultsError(
+                f"{self.log} cannot be taken up ({one_line(error)}): put it back, or start over "
+                "with --no-resume"
+            ) from error
+
+    def entries(self) -> list[dict[str, Any]]:
+        """The log."""
+        return [json.loads(line) for line in self.log.read_text(encoding="utf-8").splitlines()]
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Write pretrain.json.
+
+        Raises:
+            ResultsError: it cannot be written.
+        """
+        try:
+            write_text(self.record, json.dumps(record, indent=2) + "\n")
+        except OSError as error:
+            raise self._cannot_write(error) from error
+
+    def write_weights(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+        """Write weights.safetensors with what is known about them in its metadata.
+
+        Raises:
+            ResultsError: it cannot be written.
+        """
+        from safetensors.torch import save
+
+        whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        try:
+            write_whole(self.weights, save(whole, {METADATA: json.dumps(about)}))
+        except OSError as error:
+            raise self._cannot_write(error) from error
+
+    def _cannot_write(self, error: Exception) -> ResultsError:
+        return ResultsError(
+            f"cannot write to {self.root} ({one_line(error)[:160]}): free space or mend its "
+            "permissions, then run the same command again, which goes on from the last checkpoint"
+        )
+
+
+def check_same(there: Mapping[str, Any], here: Mapping[str, Any], folder: Folder) -> None:
+    """Refuse to go on from a checkpoint of another configuration.
+
+    Raises:
+        FssBenchError: names the fields that differ.
+    """
+    old, new = _flat(there), _flat(here)
+    changed = [
+        f"{key} {old.get(key)} there and {new.get(key)} here"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+    if changed:
+        raise FssBenchError(
+            f"{folder.root} holds a run of another configuration ({'; '.join(changed)}): choose "
+            "another --output, give the options it was started with, or start over with "
+            "--no-resume"
+        )
+
+
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration as JSON has it, its recipe among the rest."""
+    plain = json.loads(json.dumps(config))
+    return {**{k: v for k, v in plain.items() if k != "recipe"}, **plain.get("recipe", {})}

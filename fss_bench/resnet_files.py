@@ -1,0 +1,20 @@
+"""What published files of ResNets have in common."""
+
+from torch import Tensor
+
+from fss_bench.weight_layout import State, renamed
+
+SEQUENCE = {
+    r"0\.": "conv1.",
+    r"1\.": "bn1.",
+    r"4\.": "layer1.",
+    r"5\.": "layer2.",
+    r"6\.": "layer3.",
+    r"7\.": "layer4.",
+}
+"""Places in `nn.Sequential(*resnet.children())` that have tensors -> torchvision's names."""
+
+
+def from_sequence(state: State) -> dict[str, Tensor]:
+    """A ResNet that was made a sequence of its parts, under its own names."""
+    return renamed(state, SEQUENCE)

@@ -1,0 +1,25 @@
+"""A ResNet trained by mmselfsup or mmpretrain; momentum encoders of BYOL have a name of their own.
+
+https://github.com/open-mmlab/mmselfsup
+"""
+
+from fss_bench.backbone import IMAGENET_MEAN, IMAGENET_STD
+from fss_bench.weight_layout import HEAD, MOMENTUM, QUERY, Encoder, WeightLayout
+
+LAYOUT = WeightLayout(
+    "a ResNet of mmselfsup",
+    "https://github.com/open-mmlab/mmselfsup",
+    encoders=(
+        Encoder(QUERY, "state_dict/backbone."),
+        Encoder(MOMENTUM, "state_dict/target_net.module.0."),
+    ),
+    marks=("meta", r"state_dict/backbone\.conv1\.weight"),
+    lacks=(r"state_dict/(encoder_q|online_net)\..*",),
+    others={
+        r"state_dict/(neck|head|target_net\.module\.1)\..*": HEAD,
+        r"state_dict/target_net\.steps": "a counter",
+        r"state_dict/(data_preprocessor|queue).*": "statistics and queues of training",
+    },
+    mean=IMAGENET_MEAN,
+    std=IMAGENET_STD,
+)

@@ -1,0 +1,236 @@
+"""Reading a weights file: its layout, the encoder that is wanted, and every tensor's place."""
+
+import json
+import pkgutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from fss_bench import weight_layouts
+from fss_bench.errors import UnknownNameError, WeightsError, one_line, shorten
+from fss_bench.weight_files import METADATA, plain_state, read_content, read_metadata
+from fss_bench.weight_layout import ROLES, Encoder, WeightLayout, why
+
+AUTO = "auto"
+OURS = "fss_bench"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One encoder of a weights file, as its layout says.
+
+    Attributes:
+        layout: its layout's name.
+        rules: its layout.
+        role: `query` or `momentum`.
+        roles: the encoders that the file has, the default first.
+        state: the encoder's tensors, without heads, under names that timm's own converter takes.
+        left: why -> number of tensors of the file that are not in `state` for it.
+        mean, std: see `WeightLayout`.
+    """
+
+    layout: str
+    rules: WeightLayout = field(repr=False)
+    role: str
+    roles: tuple[str, ...]
+    state: Mapping[str, Tensor] = field(repr=False)
+    left: Mapping[str, int]
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What timm must build the model with."""
+        return self.rules.options(self.state)
+
+
+@cache
+def weight_layout_names() -> tuple[str, ...]:
+    """Names of the published layouts."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(weight_layouts.__path__)))
+
+
+def get_weight_layout(name: str) -> WeightLayout:
+    """The layout of a name.
+
+    Raises:
+        UnknownNameError: there is none; the nearest is suggested.
+    """
+    if name not in weight_layout_names():
+        raise UnknownNameError("layout of weights", name, weight_layout_names())
+    layout: WeightLayout = import_module(f"{weight_layouts.__name__}.{name}").LAYOUT
+    return layout
+
+
+def read_weights(
+    path: Path, encoder: str = AUTO, layout: str = AUTO, old_pickle: bool = False
+) -> Reading:
+    """Read one encoder of a weights file.
+
+    Args:
+        path: a torch or safetensors file.
+        encoder: `query`, `momentum` or another word for them, or `auto`: what its paper evaluates.
+        layout: a layout's name, or `auto`: recognised by the names of the tensors.
+        old_pickle: see `read_content`.
+
+    Raises:
+        WeightsError: cannot be read, is of no known layout or of several, has no such encoder, or
+            holds tensors that the layout does not know.
+        UnknownNameError: no such encoder's or layout's name.
+    """
+    if encoder != AUTO and encoder not in ROLES:
+        raise UnknownNameError("encoder", encoder, [AUTO, *ROLES])
+    ours = _metadata(path)
+    content = read_content(path, old_pickle)
+    names = dict(_names(content, "", str(path)))
+    if ours and layout in (AUTO, said := str(ours.get("layout", OURS))):
+        layout = said
+        rules = _as_converted(get_weight_layout(layout), ours.get("encoder"))
+    else:
+        layout = _recognise(names, path) if layout == AUTO else layout
+        rules = get_weight_layout(layout)
+    if not rules.fits(names):
+        raise WeightsError(f"{path} does not look like {rules.title}: leave out layout={layout}")
+    found = _choose(rules, names, encoder, path)
+    state, left = _take(rules, found, names, path)
+    if refused := rules.refuses(state):
+        raise WeightsError(f"{path} ({rules.title}): {refused}")
+    return Reading(
+        layout,
+        rules,
+        found.role,
+        tuple(dict.fromkeys(e.role for e in rules.in_file(names))),
+        rules.trunk(state),
+        left,
+        ours.get("mean", rules.mean),
+        ours.get("std", rules.std),
+    )
+
+
+def _as_converted(rules: WeightLayout, default: object) -> WeightLayout:
+    """The rules of a file that `fss-bench convert` made of one of a published layout.
+
+    Args:
+        rules: of the published layout.
+        default: the role of the encoder that its paper evaluates.
+    """
+    ours = get_weight_layout(OURS)
+    return replace(
+        ours,
+        title=rules.title,
+        encoders=tuple(sorted(ours.encoders, key=lambda e: e.role != default)),
+        marks=(r"/(query|momentum)\..*",),
+        options=rules.options,
+        adapt=rules.adapt,
+        fit=rules.fit,
+        mean=rules.mean,
+        std=rules.std,
+        positions=rules.positions,
+    )
+
+
+def _metadata(path: Path) -> Mapping[str, Any]:
+    """What one of our files says of itself; empty for others."""
+    try:
+        found = json.loads(read_metadata(path).get(METADATA, "{}"))
+        numbers = [x for key in ("mean", "std") for x in found.get(key) or ()]
+        if len(numbers) not in (0, 6) or not all(isinstance(x, (int, float)) for x in numbers):
+            raise ValueError("mean and std must be three numbers each")
+    except Exception as error:
+        if path.is_file() and isinstance(error, (ValueError, AttributeError, TypeError)):
+            raise WeightsError(
+                f"{path} has metadata that cannot be read ({one_line(error)}): make it again"
+            ) from error
+        return {}  # reading the content says what is wrong with the file
+    return dict(found)
+
+
+def _names(content: Any, place: str, file: str) -> Iterator[tuple[str, Tensor | None]]:
+    """`place/name` -> tensor for all state dicts in a file, and its own keys."""
+    if not isinstance(content, Mapping):
+        return
+    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)}
+    for name, value in plain_state(tensors, file).items():
+        yield f"{place}/{name}", value
+    for key, value in content.items():
+        if isinstance(key, str) and isinstance(value, Mapping):
+            yield from _names(value, f"{place}/{key}" if place else key, file)
+        if not place and key not in tensors:
+            yield str(key), None
+
+
+def _recognise(names: Mapping[str, Tensor | None], path: Path) -> str:
+    known = {name: get_weight_layout(name) for name in weight_layout_names()}
+    fitting = {name: rules for name, rules in known.items() if rules.fits(names)}
+    certain = [name for name, rules in fitting.items() if not rules.generic]
+    found = certain or list(fitting)
+    if not found:
+        shown = [name for name, value in names.items() if value is not None]
+        raise WeightsError(
+            f"{path} is of no known layout (its tensors begin {shorten(shown[:3]) or 'nowhere'}): "
+            "save the backbone's state dict alone, under timm's names"
+        )
+    rivals = sorted({*found, *(rival for name in found for rival in fitting[name].rivals)})
+    if len(rivals) > 1:
+        readings = "; ".join(f"layout={name} for {known[name].title}" for name in rivals)
+        raise WeightsError(
+            f"{path} can be read in {len(rivals)} ways, with other numbers: say which with "
+            f"--backbone-option {readings}"
+        )
+    return found[0]
+
+
+def _choose(rules: WeightLayout, names: Mapping[str, Any], wanted: str, path: Path) -> Encoder:
+    there = rules.in_file(names)
+    if not there:
+        raise WeightsError(f"{path} ({rules.title}) holds no encoder: fetch it again")
+    for encoder in there:
+        if wanted == AUTO or encoder.role == ROLES[wanted]:
+            return encoder
+    raise WeightsError(
+        f"{path} ({rules.title}) has no {wanted} encoder: it has {shorten([e.role for e in there])}"
+    )
+
+
+def _take(
+    rules: WeightLayout, chosen: Encoder, names: Mapping[str, Tensor | None], path: Path
+) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """The tensors of an encoder's backbone, and how many others there are for which reason."""
+    state: dict[str, Tensor] = {}
+    left: Counter[str] = Counter()
+    unknown = []
+    for name, value in names.items():
+        if value is None:
+            continue
+        own = name.removeprefix(chosen.prefix) if name.startswith(chosen.prefix) else None
+        reason = own and why(rules.heads, own)
+        reason = reason or why(rules.others, name) or _of_another(rules, chosen, name)
+        if reason:
+            left[reason] += 1
+        elif own:
+            state[own] = value
+        elif name.startswith(chosen.place):
+            unknown.append(name.removeprefix("/"))
+        else:
+            left[f"in another part of the file, {name.partition('/')[0]!r}"] += 1
+    if unknown:
+        raise WeightsError(
+            f"{path} ({rules.title}) holds {len(unknown)} tensors that its layout does not know "
+            f"({shorten(unknown)}): the file is of a changed method; save its backbone alone"
+        )
+    return state, dict(left)
+
+
+def _of_another(rules: WeightLayout, chosen: Encoder, name: str) -> str | None:
+    """The reason to leave out a tensor of an encoder that was not chosen."""
+    for other in rules.encoders:
+        longer = len(other.prefix) > len(chosen.prefix) or not name.startswith(chosen.prefix)
+        if other != chosen and name.startswith(other.prefix) and longer:
+            return f"the {other.role} encoder"
+    return None
