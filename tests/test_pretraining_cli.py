@@ -126,7 +126,7 @@ def test_json_and_quiet(images: Path, tmp_path: Path) -> None:
         (("moco",), "--images: give the folder"),
         (("moco", "--images", "nowhere"), "--images nowhere: no such folder"),
         (("moco", "--images", "IMAGES", "--knn", "nowhere"), "--knn nowhere: no such folder"),
-        (("moco", "--images", "IMAGES", "--knn", "IMAGES"), "0 subfolders"),
+        (("npid", "--images", "IMAGES", "--knn", "IMAGES"), "0 subfolders"),
         (("moco", "--images", "IMAGES"), "a queue of 65536 keys is more than the 24 usable images"),
         (("moco", "--images", "IMAGES", "--batch-size", "9"), "--option queue_size=18"),
         (("npid", "--images", "IMAGES", "--accumulate", "4"), "use --batch-size 4"),

@@ -24,7 +24,7 @@ from fss_bench.pretraining.pictures import (
     Pictures,
     Progress,
     check_pictures,
-    find_pictures,
+    list_pictures,
     read_picture,
 )
 from fss_bench.pretraining.workers import quiet_worker
@@ -56,28 +56,29 @@ class Labelled:
 
 
 def find_labelled(folder: Path, workers: int = 0, progress: Progress | None = None) -> Labelled:
-    """The images of a folder with one subfolder a class.
+    """The images of a folder with one subfolder a class; subfolders without images are none.
 
     Raises:
-        DatasetError: fewer than two classes, or one without an image that can be read.
+        DatasetError: fewer than two classes, or one whose images cannot be read.
     """
     if not folder.is_dir():
         raise DatasetError(f"--knn {folder}: no such folder")
-    classes = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
+    inside = {
+        p.name: list_pictures(p)
+        for p in sorted(folder.iterdir(), key=lambda p: p.name)
+        if p.is_dir() and p.name[0] != "."
+    }
+    classes = [name for name, pictures in inside.items() if pictures]
     if len(classes) < 2:
         raise DatasetError(
-            f"--knn {folder}: {len(classes)} subfolders: it must hold one for each of two classes "
-            "or more"
+            f"--knn {folder}: {len(classes)} subfolders with images: it must hold one for each of "
+            "two classes or more"
         )
-    found: list[Picture] = []
-    for name in classes:
-        try:
-            inside = find_pictures([folder / name])
-        except DatasetError:
-            raise DatasetError(
-                f"--knn {folder}: class {name} has no image: remove its folder, or fill it"
-            ) from None
-        found += [Picture(f"{name}/{picture.name}", picture.path) for picture in inside]
+    found = [
+        Picture(f"{name}/{picture.name}", picture.path)
+        for name in classes
+        for picture in inside[name]
+    ]
     checked, _ = check_pictures(found, workers, progress)
     labels = tuple(classes.index(p.name.partition("/")[0]) for p in checked.usable)
     bare = [name for c, name in enumerate(classes) if c not in labels]

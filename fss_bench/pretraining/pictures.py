@@ -88,18 +88,24 @@ def find_pictures(folders: Sequence[Path]) -> list[Picture]:
     for folder in folders:
         if not folder.is_dir():
             raise DatasetError(f"--images {folder}: no such folder")
-        files = sorted(_photographs(folder), key=lambda file: file.relative_to(folder).as_posix())
-        if not files:
+        pictures = list_pictures(folder)
+        if not pictures:
             raise DatasetError(
                 f"--images {folder}: no image in it ({', '.join(SUFFIXES)}): give the folder that "
                 "holds them"
             )
-        for file in files:
-            real = file.resolve()
+        for picture in pictures:
+            real = picture.path.resolve()
             if real not in met:
                 met.add(real)
-                found.append(Picture(file.relative_to(folder).as_posix(), file))
+                found.append(picture)
     return found
+
+
+def list_pictures(folder: Path) -> list[Picture]:
+    """Image files below a folder, sorted by name; see `find_pictures` for what is left out."""
+    files = [Picture(file.relative_to(folder).as_posix(), file) for file in _photographs(folder)]
+    return sorted(files, key=lambda picture: picture.name)
 
 
 def check_pictures(

@@ -82,12 +82,14 @@ class Start:
         trunk: a timm model without classifier.
         recipe: that the method takes with it.
         mean, std: per channel of [0, 1], as the weights want images; SimCLR takes them as they are.
+        layout: whose rules the network was built by: that of the weights it starts from.
     """
 
     trunk: Any
     recipe: Recipe
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    layout: str
 
 
 def build_start(config: PretrainConfig) -> Start:
@@ -99,8 +101,6 @@ def build_start(config: PretrainConfig) -> Start:
     """
     from functools import partial
 
-    from timm.models.vision_transformer import VisionTransformer
-
     from fss_bench.timm_backbone import build_model, timm_model, timm_names
     from fss_bench.weights import load_weights, open_weights
 
@@ -110,15 +110,27 @@ def build_start(config: PretrainConfig) -> Start:
     source = open_weights(config.weights)
     build = partial(timm_model, name, **source.options)
     trunk = build_model(build, name, config.seed)
-    recipe = config.recipe(vit=isinstance(trunk, VisionTransformer))
+    recipe = config.recipe(vit=_is_vit(trunk))
     known = trunk.pretrained_cfg
     if known.get("fixed_input_size") and recipe.image_size != known["input_size"][-1]:
         trunk = build_model(partial(build, img_size=recipe.image_size), name, config.seed)
+    if config.weights != "none" and recipe.label == "moco-v3" and _is_vit(trunk):
+        raise FssBenchError(
+            f"--weights {config.weights}: MoCo v3 starts a transformer with random patches and "
+            "fixed positions of its own: drop --weights, or take --version 2"
+        )
     load_weights(trunk, name, source)
     mean, std = source.statistics(known)
     if recipe.method == "simclr":
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    return Start(trunk, recipe, tuple(mean), tuple(std))
+    layout = source.reading.layout if source.reading else "timm"
+    return Start(trunk, recipe, tuple(mean), tuple(std), layout)
+
+
+def _is_vit(trunk: Any) -> bool:
+    from timm.models.vision_transformer import VisionTransformer
+
+    return isinstance(trunk, VisionTransformer)
 
 
 def check_fit(recipe: Recipe, images: int, accumulate: int, ranks: int) -> None:

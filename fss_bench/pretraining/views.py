@@ -52,17 +52,26 @@ class Batch(NamedTuple):
 def create_views(recipe: Recipe) -> ViewMaker:
     """The views of a method: two, or one for NPID."""
     size, least = recipe.image_size, recipe.crop_min
+    blur = blur_range(size)
     makers: dict[tuple[str, int], Callable[[], Callable[[Any], Any]]] = {
         ("moco", 1): lambda: _Views(_instance_view(size, least), 2),
-        ("moco", 2): lambda: MoCoV2Transform(size, min_scale=least, normalize=None),
+        ("moco", 2): lambda: MoCoV2Transform(size, min_scale=least, sigmas=blur, normalize=None),
         ("moco", 3): lambda: BYOLTransform(
-            BYOLView1Transform(size, min_scale=least, normalize=None),
-            BYOLView2Transform(size, min_scale=least, normalize=None),
+            BYOLView1Transform(size, min_scale=least, sigmas=blur, normalize=None),
+            BYOLView2Transform(size, min_scale=least, sigmas=blur, normalize=None),
         ),
-        ("simclr", 1): lambda: _Views(_simclr_view(size, least), 2),
+        ("simclr", 1): lambda: _Views(_simclr_view(size, least, blur), 2),
         ("npid", 1): lambda: _Views(_instance_view(size, least), 1),
     }
     return makers[recipe.method, recipe.version]()
+
+
+def blur_range(size: int) -> tuple[float, float]:
+    """Smallest and largest sigma of the blur, in pixels of a view of this size.
+
+    The papers' 0.1 to 2 are for 224 pixels; on smaller views they would leave little to see.
+    """
+    return 0.1 * size / 224, 2.0 * size / 224
 
 
 class Views(TorchDataset[Any]):
@@ -171,7 +180,7 @@ def _brighter(added: float) -> list[int]:
     return [round(min(max(value + added, 0), 255)) for value in range(256)]
 
 
-def _simclr_view(size: int, least: float) -> v2.Transform:
+def _simclr_view(size: int, least: float, blur: tuple[float, float]) -> v2.Transform:
     """That of SimCLR v1, appendix A: bicubic, strength 1 (lightly's crop is bilinear)."""
     return v2.Compose(
         [
@@ -181,7 +190,7 @@ def _simclr_view(size: int, least: float) -> v2.Transform:
             v2.RandomHorizontalFlip(),
             v2.RandomApply([AdditiveJitter()], 0.8),
             v2.RandomGrayscale(0.2),
-            GaussianBlur(prob=0.5, sigmas=(0.1, 2.0)),
+            GaussianBlur(prob=0.5, sigmas=blur),
             *_to_tensor(),
         ]
     )
