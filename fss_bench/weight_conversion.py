@@ -7,7 +7,7 @@ from pathlib import Path
 from fss_bench.architectures import architecture_of
 from fss_bench.errors import WeightsError, one_line
 from fss_bench.results import write_whole
-from fss_bench.weight_files import METADATA, file_sha256
+from fss_bench.weight_files import METADATA, file_sha256, read_metadata
 from fss_bench.weight_reading import Reading, read_weights
 
 
@@ -32,12 +32,14 @@ def save_weights(source: Path, target: Path, reading: Reading, old_pickle: bool 
             one = read_weights(source, role, reading.layout, old_pickle)
         for name, value in one.state.items():
             tensors[f"{role}.{name}"] = value.detach().contiguous().clone()
+    said = json.loads(read_metadata(source).get(METADATA, "{}"))
     content = {
         "layout": reading.layout,
         "encoder": reading.roles[0],
         "origin": {"path": source.name, "sha256": file_sha256(source)},
         "mean": reading.mean,
         "std": reading.std,
+        **said,  # of a file of ours, where it came from first
     }
     try:
         write_whole(target, save(tensors, {METADATA: json.dumps(content, sort_keys=True)}))

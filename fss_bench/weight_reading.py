@@ -89,9 +89,9 @@ def read_weights(
     ours = _metadata(path)
     content = read_content(path, old_pickle)
     names = dict(_names(content, "", str(path)))
-    if ours and layout in (AUTO, said := str(ours.get("layout", OURS))):
-        layout = said
-        rules = _as_converted(get_weight_layout(layout), ours.get("encoder"))
+    said = OURS if "method" in ours else str(ours.get("layout", OURS))
+    if ours and layout in (AUTO, said):
+        layout, rules = said, _of_ours(ours)
     else:
         layout = _recognise(names, path) if layout == AUTO else layout
         rules = get_weight_layout(layout)
@@ -113,17 +113,24 @@ def read_weights(
     )
 
 
-def _as_converted(rules: WeightLayout, default: object) -> WeightLayout:
-    """The rules of a file that `fss-bench convert` made of one of a published layout.
+def _of_ours(about: Mapping[str, Any]) -> WeightLayout:
+    """The rules of a file of ours.
+
+    `convert` and `pretrain` keep the name of the published layout that the network came from: what
+    it needs beside names, such as padding and heads, stays.
 
     Args:
-        rules: of the published layout.
-        default: the role of the encoder that its paper evaluates.
+        about: what the file says of itself.
     """
     ours = get_weight_layout(OURS)
+    rules = get_weight_layout(str(about.get("layout", OURS)))
+    default = about.get("encoder")
+    title = rules.title
+    if "method" in about:
+        title = f"{about['method']} v{about.get('version')} of {ours.title}"
     return replace(
         ours,
-        title=rules.title,
+        title=title,
         encoders=tuple(sorted(ours.encoders, key=lambda e: e.role != default)),
         marks=(r"/(query|momentum)\..*",),
         options=rules.options,

