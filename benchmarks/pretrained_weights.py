@@ -148,7 +148,8 @@ def _by_cell(folder: Path) -> dict[Cell, list[Any]]:
     for run in sorted(ResultStore(folder).runs(), key=lambda run: run.record["fold"]):
         r = run.record
         level = r["method_options"]["level"]
-        cell = (r["backbone"], r["dataset"]["name"], r["method"], level, r["shots"])
+        dataset = r["dataset"]["name"].partition("@")[0]  # whatever part of it
+        cell = (r["backbone"], dataset, r["method"], level, r["shots"])
         cells.setdefault(cell, []).append(run)
     return cells
 

@@ -111,13 +111,12 @@ def pretrain(
         save_every,
         resume,
     )
-    first = os.environ.get("RANK", "0") == "0"
+    from fss_bench.pretraining.distributed import ToldElsewhereError
+
     try:
-        _run(config, as_json, quiet, first)
-    except FssBenchError:
-        if first:
-            raise
-        raise typer.Exit(2) from None  # the first process says it for all
+        _run(config, as_json, quiet, first=os.environ.get("RANK", "0") == "0")
+    except ToldElsewhereError:
+        raise typer.Exit(2) from None
 
 
 def _run(config: Any, as_json: bool, quiet: bool, first: bool) -> None:

@@ -913,7 +913,9 @@ def test_a_known_backbone_file_is_described(
     assert describe(file) == [f"resnet.pth: sha256 {digest}", "known as a resnet of 2017"]
     backbone = timm.create_model("resnet18").state_dict()
     torch.save(backbone, file)
-    monkeypatch.setattr("fss_bench.weight_files.KNOWN_FILES", {file_sha256(file)[:8]: "resnet18 V1"})
+    monkeypatch.setattr(
+        "fss_bench.weight_files.KNOWN_FILES", {file_sha256(file)[:8]: "resnet18 V1"}
+    )
     assert create_backbone("resnet18", weights=str(file)).weights.source == "resnet18 V1"
 
 

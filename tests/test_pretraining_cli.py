@@ -141,10 +141,24 @@ def test_json_and_quiet(images: Path, tmp_path: Path) -> None:
         (("npid", "--images", "IMAGES", "--device", "tpu"), "unknown device 'tpu'"),
         (("npid", "--images", "IMAGES", "--precision", "int8"), "unknown precision 'int8'"),
         (("simclr", "--images", "IMAGES"), "warmup_epochs"),
+        (("npid", "--images", "FILE"), "is a file, give a folder"),
+        (("npid", "--images", "IMAGES", "--output", "FILE"), "is a file, give a folder"),
+        (("npid", "--images", "IMAGES", "--seed", str(2**70)), "must be 0 or more and below 2**63"),
+        (("npid", "--images", "IMAGES", "--option", "queue_size=8"), "npid-v1 has no queue_size"),
+        (("moco", "--images", "IMAGES", "--option", "negatives=8"), "only npid-v1 has it"),
+        (
+            ("moco", "--images", "IMAGES", "--option", "queue_size=16", "--option", "bn_groups=8"),
+            "bn_groups=8: 8 images",
+        ),
+        (
+            ("npid", "--images", "IMAGES", "--backbone", "test_vit", "--image-size", "30"),
+            "test_vit does not take views of 30 px",
+        ),
     ],
 )
 def test_mistakes(images: Path, arguments: tuple[str, ...], text: str) -> None:
-    words = [str(images) if word == "IMAGES" else word for word in arguments]
+    places = {"IMAGES": str(images), "FILE": str(images / "000.jpg")}
+    words = [places.get(word, word) for word in arguments]
     given = {word for word in words if word.startswith("--")}
     tiny = TINY.split()
     rest = [w for i in range(0, len(tiny), 2) if tiny[i] not in given for w in tiny[i : i + 2]]

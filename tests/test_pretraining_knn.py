@@ -115,6 +115,13 @@ def test_the_centre_is_taken(tmp_path: Path) -> None:
     assert torch.allclose(found, torch.tensor([[0.0, 0, 1]]), atol=1e-3)
 
 
+def test_a_strip_does_not_fill_the_memory(tmp_path: Path) -> None:
+    Image.new("RGB", (1, 60000), (250, 10, 10)).save(tmp_path / "strip.png")
+    encoder = Encoder(nn.Flatten(), nn.Identity(), (0, 0, 0), (1, 1, 1))
+    found = encode(encoder, find_pictures([tmp_path]), 224, torch.device("cpu"), 0)
+    assert found.shape == (1, 3 * 224 * 224)
+
+
 def test_labelled_folders(tmp_path: Path) -> None:
     for name, count in (("cat", 2), ("ant", 3), ("dog", 1)):
         make_images(tmp_path / name / "deep", count)

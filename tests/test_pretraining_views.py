@@ -25,7 +25,14 @@ from fss_bench.pretraining.pictures import (
     take_pictures,
 )
 from fss_bench.pretraining.recipes import RECIPES
-from fss_bench.pretraining.views import AdditiveJitter, Views, collate, create_views, seeded
+from fss_bench.pretraining.views import (
+    AdditiveJitter,
+    Views,
+    blur_range,
+    collate,
+    create_views,
+    seeded,
+)
 
 KEYS = list(RECIPES)
 
@@ -129,7 +136,7 @@ def test_digest_is_of_names_and_contents(tmp_path: Path) -> None:
     for i in range(3):
         content = (tmp_path / "a" / f"00{i}.jpg").read_bytes()
         digest = hashlib.blake2b(content, digest_size=16).hexdigest()
-        expected.update(f"00{i}.jpg\n{digest}\n".encode())
+        expected.update(f"00{i}.jpg\0{digest}\0".encode())
     assert digests[0] == expected.hexdigest()
 
 
@@ -240,8 +247,14 @@ def striped() -> Image.Image:
     return Image.fromarray(np.broadcast_to(columns[None, :, None], (16, 16, 3)).copy())
 
 
-def test_share_of_blurred_views() -> None:
+def test_blur_shrinks_with_the_view() -> None:
+    assert blur_range(224) == (0.1, 2.0)
+    assert blur_range(56) == (0.025, 0.5)
+
+
+def test_share_of_blurred_views(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stripes of a pixel lose their contrast to blurs of more than half a pixel: 0.77 of them."""
+    monkeypatch.setattr("fss_bench.pretraining.views.blur_range", lambda _: (0.1, 2.0))
     blurred = {}
     for key in (("moco", 1), ("moco", 2), ("moco", 3)):
         drawn = draw(key, striped(), 160, crop_min=1.0)
@@ -341,3 +354,21 @@ def test_a_lost_image_is_a_problem_of_its_batch(tmp_path: Path) -> None:
     batch = collate([views[0, 0], views[0, 1]])
     assert batch.problem is not None
     assert "001.jpg is missing" in batch.problem
+
+
+def test_strange_files_are_skipped_and_counted(tmp_path: Path) -> None:
+    folder = make_images(tmp_path / "images", 2)
+    (folder / "dangling.jpg").symlink_to("nowhere.jpg")
+    (folder / "loop.jpg").symlink_to("loop.jpg")
+    (folder / "eps.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    (folder / "dds.png").write_bytes(b"DDS " + (124).to_bytes(4, "little") + bytes(200))
+    (folder / "two\nlines.jpg").write_text("no image")
+    pictures = take_pictures([folder], tmp_path / "known.json")
+    assert [p.name for p in pictures.usable] == ["000.jpg", "001.jpg"]
+    skipped = dict(pictures.skipped)
+    assert set(skipped) == {"dangling.jpg", "loop.jpg", "eps.jpg", "dds.png", "two\nlines.jpg"}
+    assert "it is none of JPEG" in skipped["eps.jpg"]
+    note = note_skipped(pictures)
+    assert note is not None
+    assert note.startswith("5 of 7 images cannot be used")
+    assert "\n" not in note

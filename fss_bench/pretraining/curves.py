@@ -27,7 +27,8 @@ def figures_of(entries: Sequence[Entry]) -> dict[str, Any]:
         "accuracy_last": epochs[-1]["accuracy"],
     }
     if knn:
-        figures |= {"knn_before": knn[0]["knn"], "knn": knn[-1]["knn"]}
+        before = {"knn_before": knn[0]["knn"]} if knn[0]["epoch"] == 0 else {}
+        figures |= {**before, "knn": knn[-1]["knn"]}
         figures |= {k: v for k, v in knn[-1].items() if k == "knn_momentum"}
     return {**figures, "seconds": entries[-1]["seconds"]}
 

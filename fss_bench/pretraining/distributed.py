@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -14,6 +14,11 @@ from torch import distributed as dist
 from fss_bench.errors import FssBenchError
 
 T = TypeVar("T")
+
+
+class ToldElsewhereError(FssBenchError):
+    """A mistake that another process of the run says, so that it is said once."""
+
 
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """What torchrun sets for each of its processes."""
@@ -76,8 +81,30 @@ class World:
                 problem = str(error)
         problem = self.share(problem)
         if problem is not None:
-            raise FssBenchError(problem)
+            raise FssBenchError(problem) if self.is_first else ToldElsewhereError(problem)
         return result
+
+    def together(self, call: Callable[[], T]) -> T:
+        """What a call gives in this process, once it succeeded in all.
+
+        Raises:
+            FssBenchError: in every process, where the call raises it in any; the first that failed
+                says why.
+        """
+        if self.size == 1:
+            return call()
+        result, problem = None, None
+        try:
+            result = call()
+        except FssBenchError as error:
+            problem = str(error)
+        problems: list[str | None] = [None] * self.size
+        dist.all_gather_object(problems, problem)
+        failed = [rank for rank, text in enumerate(problems) if text is not None]
+        if failed:
+            text = str(problems[failed[0]])
+            raise FssBenchError(text) if failed[0] == self.rank else ToldElsewhereError(text)
+        return cast(T, result)
 
     def total(self, values: Tensor) -> Tensor:
         """Sum over the processes."""

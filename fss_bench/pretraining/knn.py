@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
@@ -34,6 +35,8 @@ TAU = 0.07
 """Both as Wu et al., section 4.2."""
 MARGIN = 256 / 224
 """Short side over side of the centre crop, as ImageNet is tested."""
+LONGEST = 4
+"""Of an image's sides, the longer over the shorter; more is cut off."""
 TOGETHER = 64
 """Images that go through the encoder, and queries that are compared, at once."""
 
@@ -167,6 +170,14 @@ def _together(items: Sequence[Tensor | str]) -> Tensor | str:
     return problems[0] if problems else torch.stack([i for i in items if isinstance(i, Tensor)])
 
 
+def _bounded(picture: Image.Image) -> Image.Image:
+    """The middle of a strip: resized by its short side, a whole one would fill the memory."""
+    width, height = picture.size
+    most = LONGEST * min(width, height)
+    left, top = max(0, width - most) // 2, max(0, height - most) // 2
+    return picture.crop((left, top, left + min(width, most), top + min(height, most)))
+
+
 class _Centres(TorchDataset[Any]):
     """The middle of each picture, [3, S, S] in [0, 1], or why there is none."""
 
@@ -187,6 +198,6 @@ class _Centres(TorchDataset[Any]):
 
     def __getitem__(self, i: int) -> Any:
         try:
-            return self.crop(read_picture(self.pictures[i].path))
+            return self.crop(_bounded(read_picture(self.pictures[i].path)))
         except FssBenchError as error:
             return str(error)

@@ -5,20 +5,23 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from fss_bench.errors import DatasetError, FssBenchError, one_line, shorten
+from fss_bench.errors import DatasetError, one_line, shorten
 from fss_bench.images import read_image
 from fss_bench.pretraining.workers import quiet_worker
 from fss_bench.results import write_text
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+"""By content: Pillow would pass others, such as EPS, to programs outside."""
 LARGEST = 89_478_485
 """Pixels: Pillow's own limit, beyond which it warns of a decompression bomb."""
 CHECKED_TOGETHER = 32
@@ -84,7 +87,7 @@ def find_pictures(folders: Sequence[Path]) -> list[Picture]:
         DatasetError: no such folder, or no image in it.
     """
     found: list[Picture] = []
-    met: set[Path] = set()
+    met: set[str] = set()
     for folder in folders:
         if not folder.is_dir():
             raise DatasetError(f"--images {folder}: no such folder")
@@ -95,7 +98,7 @@ def find_pictures(folders: Sequence[Path]) -> list[Picture]:
                 "holds them"
             )
         for picture in pictures:
-            real = picture.path.resolve()
+            real = os.path.realpath(picture.path)  # which bears links that lead nowhere
             if real not in met:
                 met.add(real)
                 found.append(picture)
@@ -132,7 +135,7 @@ def check_pictures(
     digest = hashlib.sha256()
     for picture, check in pairs:
         if not check.problem:
-            digest.update(f"{picture.name}\n{check.digest}\n".encode("utf-8", "surrogateescape"))
+            digest.update(f"{picture.name}\0{check.digest}\0".encode("utf-8", "surrogateescape"))
     return Pictures(usable, skipped, digest.hexdigest()), checks
 
 
@@ -152,15 +155,24 @@ def take_pictures(
     found = find_pictures(folders)
     key = hashlib.sha256()
     for picture in found:
-        status = picture.path.stat()
-        line = f"{picture.path}\n{status.st_size}\n{status.st_mtime_ns}\n"
+        line = f"{picture.path}\0{_stamp(picture.path)}\0"
         key.update(line.encode("utf-8", "surrogateescape"))
     before = _read_known(known, key.hexdigest(), len(found))
     pictures, checks = check_pictures(found, workers, progress, before)
     if before is None:
         pairs = [[check.digest, check.problem] for check in checks]
-        write_text(known, json.dumps({"files": key.hexdigest(), "checks": pairs}))
+        with suppress(OSError):  # it saves time, no more
+            write_text(known, json.dumps({"files": key.hexdigest(), "checks": pairs}))
     return pictures
+
+
+def _stamp(path: Path) -> str:
+    """Size and time of a file; empty where there is none."""
+    try:
+        status = path.stat()
+    except (OSError, RuntimeError):  # the latter for a link to itself
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def read_picture(path: Path) -> Image.Image:
@@ -180,7 +192,7 @@ def note_skipped(pictures: Pictures) -> str | None:
     """One line about the files that were left out; None if there are none."""
     if not pictures.skipped:
         return None
-    names = shorten([name for name, _ in pictures.skipped])
+    names = shorten([repr(name)[1:-1] for name, _ in pictures.skipped])
     total = len(pictures.skipped) + len(pictures.usable)
     return f"{len(pictures.skipped)} of {total} images cannot be used and are skipped: {names}"
 
@@ -196,9 +208,9 @@ def _read_known(file: Path, key: str, count: int) -> list[Checked] | None:
 
 
 def _photographs(folder: Path) -> Iterator[Path]:
-    entered: set[Path] = set()
+    entered: set[str] = set()
     for place, folders, files in os.walk(folder, followlinks=True):
-        real = Path(place).resolve()
+        real = os.path.realpath(place)
         if real in entered:
             folders.clear()
             continue
@@ -216,16 +228,20 @@ def _is_image(name: str) -> bool:
 def _look(path: Path) -> int:
     """The EXIF orientation of an image of bearable size."""
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=FORMATS) as picture:
             if picture.width * picture.height > LARGEST:
                 raise DatasetError(
                     f"image {path} is too large ({picture.width} x {picture.height} px): shrink "
                     f"it to at most {LARGEST} px"
                 )
             return int(picture.getexif().get(ORIENTATION, 1))
-    except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError) as error:
-        if isinstance(error, Image.DecompressionBombError):
-            raise DatasetError(f"image {path} is too large ({one_line(error)})") from error
+    except Image.DecompressionBombError as error:
+        raise DatasetError(f"image {path} is too large ({one_line(error)})") from error
+    except UnidentifiedImageError as error:
+        raise DatasetError(
+            f"image {path} cannot be read: by its content it is none of {', '.join(FORMATS)}"
+        ) from error
+    except (OSError, SyntaxError, ValueError, TypeError, ArithmeticError):
         return 1  # read_image says better what is wrong
 
 
@@ -243,7 +259,7 @@ class _Checks(TorchDataset[Checked]):
         try:
             read_picture(path)
             return Checked(hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest())
-        except (FssBenchError, OSError, MemoryError) as error:
+        except Exception as error:  # of any kind: Pillow's decoders meet strangers' files here
             return Checked(problem=one_line(error))
 
 

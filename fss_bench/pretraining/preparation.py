@@ -40,6 +40,7 @@ class Job:
     start: Start
     pictures: Pictures
     labelled: Labelled | None
+    knn_sha256: str | None
     plan: Plan
 
     @property
@@ -65,6 +66,7 @@ class Job:
             "device": self.device.type,
             "processes": self.world.size,
             "seed": config.seed,
+            "knn_sha256": self.knn_sha256,
             "recipe": self.recipe.record,
         }
 
@@ -130,13 +132,14 @@ def prepare(
     Raises:
         FssBenchError: a mistake the user can mend.
     """
-    start = build_start(config)
+    start = world.together(lambda: build_start(config))
     pictures = _find_pictures(config, world, folder, watch)
     recipe, count = start.recipe, len(pictures.usable)
-    check_fit(recipe, count, config.accumulate, world.size)
+    world.together(lambda: check_fit(recipe, count, config.accumulate, world.size))
     labelled = _find_labelled(config, world, watch)
     plan = Plan(count, recipe.batch_size, config.accumulate, recipe.epochs, config.seed)
-    return Job(config, world, device, start, pictures, labelled, plan)
+    knn = world.share(labelled.checked.sha256 if labelled else None)
+    return Job(config, world, device, start, pictures, labelled, knn, plan)
 
 
 def _find_pictures(config: PretrainConfig, world: World, folder: Folder, watch: Watch) -> Pictures:

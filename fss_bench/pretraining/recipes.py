@@ -123,12 +123,31 @@ class Recipe:
         given = dict(options)
         if "decay_at" in given:
             given["decay_at"] = _shares(given["decay_at"])
+        self._check_used(given)
         fixed = {"method": self.method, "version": self.version}
         own = {k: v for k, v in vars(self).items() if k not in fixed}
         changed = construct(Recipe, f"recipe {self.label}", fixed, {**own, **given})
         _check(changed)
         return changed
 
+    def _check_used(self, options: Mapping[str, Any]) -> None:
+        for name in options:
+            users = _USED_BY.get(name, (self.label,))
+            if self.label not in users:
+                raise FssBenchError(
+                    f"{self.label} has no {name}: only {', '.join(users)} has it; leave it out"
+                )
+
+
+_USED_BY: dict[str, tuple[str, ...]] = {
+    "queue_size": ("moco-v1", "moco-v2"),
+    "bn_groups": ("moco-v1", "moco-v2"),
+    "momentum": ("moco-v1", "moco-v2", "moco-v3"),
+    "momentum_schedule": ("moco-v1", "moco-v2", "moco-v3"),
+    "negatives": ("npid-v1",),
+    "memory_momentum": ("npid-v1",),
+}
+"""Numbers that not every method has -> those that have it."""
 
 _MOCO_V1 = Recipe(
     "moco",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fss_bench.compute import Compute
-from fss_bench.errors import FssBenchError, UnknownNameError
+from fss_bench.errors import FssBenchError, UnknownNameError, one_line
 from fss_bench.pretraining.recipes import DEFAULT_VERSIONS, Recipe, recipe_for
 
 
@@ -52,7 +52,10 @@ class PretrainConfig:
             raise FssBenchError("--images: give the folder of images to pretrain on")
         for flag, folder in (*(("--images", f) for f in self.images), ("--knn", self.knn)):
             if folder is not None and not folder.is_dir():
-                raise FssBenchError(f"{flag} {folder}: no such folder")
+                what = "is a file, give a folder" if folder.exists() else "no such folder"
+                raise FssBenchError(f"{flag} {folder}: {what}")
+        if self.output is not None and self.output.exists() and not self.output.is_dir():
+            raise FssBenchError(f"--output {self.output}: is a file, give a folder")
         for flag, value in (
             ("--accumulate", self.accumulate),
             ("--knn-every", self.knn_every),
@@ -60,6 +63,8 @@ class PretrainConfig:
         ):
             if value is not None and value < 1:
                 raise FssBenchError(f"{flag} {value}: it must be 1 or more")
+        if not 0 <= self.seed < 2**63:
+            raise FssBenchError(f"--seed {self.seed}: it must be 0 or more and below 2**63")
         self.recipe(vit=False)
 
     @property
@@ -120,11 +125,27 @@ def build_start(config: PretrainConfig) -> Start:
             "fixed positions of its own: drop --weights, or take --version 2"
         )
     load_weights(trunk, name, source)
+    _check_size(trunk, name, recipe.image_size)
     mean, std = source.statistics(known)
     if recipe.method == "simclr":
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     layout = source.reading.layout if source.reading else "timm"
     return Start(trunk, recipe, tuple(mean), tuple(std), layout)
+
+
+def _check_size(trunk: Any, name: str, size: int) -> None:
+    """Refuse views that a network cannot take, before images are read."""
+    import torch
+
+    trunk.eval()
+    try:
+        with torch.no_grad():
+            trunk(torch.zeros(1, 3, size, size))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise FssBenchError(
+            f"{name} does not take views of {size} px ({one_line(error)[:100]}): choose another "
+            "--image-size"
+        ) from error
 
 
 def _is_vit(trunk: Any) -> bool:
@@ -158,6 +179,12 @@ def check_fit(recipe: Recipe, images: int, accumulate: int, ranks: int) -> None:
         raise FssBenchError(
             f"{images} usable images do not fill one step of {batch} x {accumulate} = {step}: "
             f"{cure} {step} images or more"
+        )
+    groups, share = recipe.bn_groups, batch // ranks
+    if groups and (share % groups or share < 2 * groups):
+        raise FssBenchError(
+            f"bn_groups={groups}: {share} images a forward and process make no such number of "
+            "equal groups of two or more: choose another --batch-size, or other bn_groups"
         )
     if queue and (queue > images or queue % batch):
         fits = max(1, min(queue, images) // batch) * batch

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,14 @@ from torch import Tensor
 
 from fss_bench.errors import FssBenchError, ResultsError, one_line
 from fss_bench.results import write_text, write_whole
+from fss_bench.weight_files import METADATA
 
 FORMAT = 1
 """Of checkpoint.pt."""
-METADATA = "fss_bench_weights"
-"""Key of our entry in the metadata of weights.safetensors."""
+PARTS = set(
+    "config step sums knn objective extra optimiser scaler log_bytes seconds started".split()
+)
+"""What a checkpoint holds."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,8 @@ class Folder:
             )
             if state["format"] != FORMAT:
                 raise ValueError(f"format {state['format']} is not {FORMAT}")
+            if lacking := PARTS - state.keys():
+                raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
         except Exception as error:  # of many kinds, for a damaged file
             raise ResultsError(
                 f"{self.checkpoint} cannot be read ({one_line(error)[:120]}): start over with "
@@ -131,6 +137,8 @@ class Folder:
         try:
             with self.log.open("ab") as file:
                 file.write(text.encode())
+                file.flush()
+                os.fsync(file.fileno())  # a checkpoint counts on what was logged before it
                 return file.tell()
         except OSError as error:
             raise self._cannot_write(error) from error
@@ -155,8 +163,12 @@ class Folder:
             ) from error
 
     def entries(self) -> list[dict[str, Any]]:
-        """The log."""
-        return [json.loads(line) for line in self.log.read_text(encoding="utf-8").splitlines()]
+        """The log, without lines that cannot be read."""
+        found = []
+        for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines():
+            with suppress(ValueError):
+                found.append(json.loads(line))
+        return [entry for entry in found if isinstance(entry, dict)]
 
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Write pretrain.json.

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from fss_bench.errors import FssBenchError, shorten
-from fss_bench.pretraining.distributed import World, find_world, joined
+from fss_bench.errors import FssBenchError, ResultsError, one_line, shorten
+from fss_bench.pretraining.distributed import ToldElsewhereError, World, find_world, joined
 from fss_bench.pretraining.interruption import StopRequests
 from fss_bench.pretraining.knn import encode, knn_accuracy
 from fss_bench.pretraining.objective import Objective, create_objective
@@ -107,8 +107,10 @@ class Trainer:
         self.recipe, self.plan = self.job.recipe, self.job.plan
         self.peak = peak_rate(self.recipe, self.recipe.batch_size, config.accumulate)
         torch.manual_seed(number_of("heads", config.seed))
-        objective = create_objective(
-            self.recipe, start.trunk, start.mean, start.std, self.plan.images
+        objective = world.together(
+            lambda: create_objective(
+                self.recipe, start.trunk, start.mean, start.std, self.plan.images
+            )
         )
         self.objective = objective.to(device).train()
         self.module = self._distribute(self.objective)
@@ -151,10 +153,16 @@ class Trainer:
 
     def _take_up(self, state: dict[str, Any]) -> None:
         check_same(state["config"], self.job.identity(), self.folder)
-        self.objective.load_state_dict(state["objective"])
-        self.objective.load_extra_state(state["extra"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.scaler.load_state_dict(state["scaler"])
+        try:
+            self.objective.load_state_dict(state["objective"])
+            self.objective.load_extra_state(state["extra"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.scaler.load_state_dict(state["scaler"])
+        except (RuntimeError, ValueError, KeyError) as error:  # as after another version of timm
+            raise ResultsError(
+                f"{self.folder.checkpoint} does not fit the network ({one_line(error)[:120]}): "
+                "start over with --no-resume, or choose another --output"
+            ) from error
         self.step, self.sums, self.knn = state["step"], list(state["sums"]), state["knn"]
         self.spent, self.started = state["seconds"], datetime.fromisoformat(state["started"])
         if self.world.is_first:
@@ -187,7 +195,9 @@ class Trainer:
         self.objective.start_step(self.step / self.plan.steps)
         self.optimiser.zero_grad(set_to_none=True)
         parts = self.config.accumulate
-        outcomes = torch.stack([self._forward(next(batches), i) for i in range(parts)])
+        given = [next(batches) for _ in range(parts)]
+        self._stop_for(next((batch.problem for batch in given if batch.problem), None))
+        outcomes = torch.stack([self._forward(batch, i) for i, batch in enumerate(given)])
         totals = torch.cat([outcomes.flatten(), outcomes.new_tensor([float(asked)])])
         *values, wishes = self.world.total(totals).tolist()
         losses = [value / self.world.size for value in values[::2]]
@@ -201,10 +211,14 @@ class Trainer:
         self._log_step(loss, accuracy, rate)
         return bool(wishes > 0)
 
+    def _stop_for(self, problem: str | None) -> None:
+        """Stop all processes where an image of one of them is gone; that one says it."""
+        failed = torch.tensor(float(problem is not None), device=self.device)
+        if self.world.total(failed).item():
+            raise FssBenchError(problem) if problem else ToldElsewhereError("an image is gone")
+
     def _forward(self, batch: "Batch", part: int) -> Tensor:
         """Gradients of one forward; its loss and accuracy, [2] in double precision."""
-        if batch.problem is not None:
-            raise FssBenchError(batch.problem)
         last = part == self.config.accumulate - 1
         first, second = self._move(batch.first), self._move(batch.second)
         torch.manual_seed(number_of("forward", self.config.seed, self.step, part, self.world.rank))
@@ -357,13 +371,14 @@ class Trainer:
     def _finish(self, trained: bool) -> Pretrained:
         from fss_bench.pretraining.curves import figures_of, write_curves
 
+        if trained and self.world.is_first:
+            self.folder.write_weights(self._tensors(), self.job.about_weights())
         entries = self.world.share(self.folder.entries() if self.world.is_first else [])
         figures = figures_of(entries)
         record = {**self.job.record(self.started), "figures": figures}
         if trained and self.world.is_first:
             record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
             record["environment"] |= {"lightly": version("lightly")}
-            self.folder.write_weights(self._tensors(), self.job.about_weights())
             write_curves(self.folder.curves, entries, self.job.title)
             self.folder.write_record(record)
         self.world.wait()

@@ -1,5 +1,6 @@
 """Progress and result of a pretraining run: a bar on a terminal, plain lines elsewhere."""
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,7 +49,7 @@ def result_lines(result: Pretrained) -> Iterator[str]:
         f"accuracy {100 * figures['accuracy_first']:.1f} % and "
         f"{100 * figures['accuracy_last']:.1f} %"
     )
-    if "knn" in figures:
+    if "knn_before" in figures:
         yield (
             f"kNN accuracy {100 * figures['knn_before']:.1f} % before training, "
             f"{100 * figures['knn']:.1f} % after"
@@ -58,7 +59,7 @@ def result_lines(result: Pretrained) -> Iterator[str]:
         yield str(file)
     yield (
         f"fss-bench evaluate panet --backbone {result.record['backbone']} --weights "
-        f"{folder.weights}"
+        f"{shlex.quote(str(folder.weights))}"
     )
 
 
