@@ -55,6 +55,12 @@ class Entrants:
                 f"--weights {weights} and --checkpoint {checkpoint}: a checkpoint holds the "
                 "backbone's weights too; drop --weights"
             )
+        for name in ("encoder", "layout") if checkpoint is not None else ():
+            if name in backbone_options:
+                raise FssBenchError(
+                    f"--backbone-option {name}={backbone_options[name]} is for --weights FILE, and "
+                    "--checkpoint holds the backbone's weights: leave it out"
+                )
         self._method, self._options = method, dict(options)
         self._backbone, self._backbone_options = backbone, dict(backbone_options)
         self._weights, self._pattern = weights or "imagenet", checkpoint

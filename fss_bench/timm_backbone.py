@@ -14,6 +14,7 @@ from fss_bench.backbone import Backbone, Features, Level, backbones
 from fss_bench.errors import FssBenchError, UnknownNameError, WeightsError, one_line
 from fss_bench.options import construct
 from fss_bench.timm_blocks import Tap, block_taps, feature_info, tapped
+from fss_bench.weight_layout import ROLES
 from fss_bench.weight_reading import AUTO
 from fss_bench.weights import Source, Weights, WeightsFile, load_weights, open_weights
 
@@ -60,9 +61,12 @@ class TimmBackbone(Backbone):
     ) -> None:
         source = open_weights(weights)
         build = partial(build or partial(timm_model, name, output_stride), **source.options)
+        if image_size is not None and image_size < 1:
+            raise FssBenchError(f"option image_size={image_size}: it must be 1 or more")
         if image_size is not None:
             build = partial(build, img_size=image_size)
         model = _build_for(source, build, name, seed)
+        _check_image_size(model, name, image_size)
         tail = set(model.state_dict())
         model.prune_intermediate_layers(len(feature_info(model)), prune_norm=True, prune_head=True)
         info = load_weights(model, name, source, tail - set(model.state_dict()))
@@ -153,8 +157,19 @@ def create_backbone(
         found = construct(TimmBackbone, f"backbone {name!r}", fixed, options)
     else:
         raise UnknownNameError("backbone", name, [*backbones.names(), *timm_names()])
+    if "encoder" in how:  # one word for one thing
+        how["encoder"] = ROLES[encoder]
     found.options = {**options, **how}
     return found
+
+
+def _check_image_size(model: Any, name: str, size: int | None) -> None:
+    """Refuse a side that patches do not fill: the rest would be cut off unseen."""
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    if size is not None and patch is not None and size % patch[0]:
+        raise FssBenchError(
+            f"option image_size={size}: {name} has patches of {patch[0]} px: choose a multiple"
+        )
 
 
 def build_model(build: Callable[[], Any], name: str, seed: int) -> Any:

@@ -16,12 +16,12 @@ SMALL = 384
 
 def is_small(table: Tensor) -> bool:
     """Whether position embeddings [1, T, D] are those of a ViT-S."""
-    return table.shape[-1] == SMALL
+    return table.ndim == 3 and table.shape[-1] == SMALL
 
 
 def is_fixed(table: Tensor) -> bool:
     """Whether position embeddings [1, T, D] are sines and cosines: nothing for the class token."""
-    return bool((table[:, 0] == 0).all())
+    return table.ndim == 3 and bool((table[:, 0] == 0).all() and table.any())
 
 
 def twelve_heads(state: State) -> Mapping[str, Any]:
@@ -72,7 +72,9 @@ def fit_dinov3(state: State, model: Any) -> dict[str, Tensor]:
     biases = [name for name in found if name.endswith("attn.qkv.bias")]
     for name in biases:
         mask = found.pop(f"{name}_mask", torch.ones_like(found[name]))
-        found[name] = torch.where(mask == 1, found[name], 0)  # NaN where it was never set
+        if not ((mask == 0) | (mask == 1)).all():
+            raise WeightsError("its masks of biases are not 0 and 1: the file is damaged")
+        found[name] = torch.where(mask == 1, found[name], 0)  # keys may hold anything under 0
         if found[name].chunk(3)[1].any():
             raise WeightsError("its keys have biases, which timm's have not: choose another file")
     if getattr(model.blocks[0].attn, "q_bias", None) is not None:

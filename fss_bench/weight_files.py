@@ -3,17 +3,15 @@
 import hashlib
 import pickle
 import zipfile
-from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fss_bench.errors import WeightsError, one_line
-from fss_bench.old_pickles import load_old_pickle
+from fss_bench.old_pickles import StandIn, load_old_pickle
 
 State = Mapping[str, Tensor]
 
@@ -23,13 +21,13 @@ WRAPPERS = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "_orig_mod.")
 """What DistributedDataParallel and torch.compile put before every name."""
 HARMLESS: list[Any] = [
-    (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),  # its name until NumPy 2
-    (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar"),
-    np.dtype,
-    *(type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "?")),
-    Namespace,
+    (StandIn, "argparse.Namespace"),
+    (StandIn, "numpy.core.multiarray.scalar"),  # its name until NumPy 2
+    (StandIn, "numpy._core.multiarray.scalar"),
+    (StandIn, "numpy.dtype"),
 ]
-"""What epochs, scores and arguments beside a state dict may be; nothing of it runs code."""
+"""What epochs, scores and arguments beside a state dict may be. They are dropped: a forged
+`numpy.dtype` makes NumPy take bytes of the file for addresses."""
 KNOWN_FILES = {
     "0676ba61": "torchvision resnet50 IMAGENET1K_V1",
     "19c8e357": "torchvision resnet50 IMAGENET1K_V1, file of 2017",
@@ -122,13 +120,20 @@ def known_file(path: Path) -> str | None:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file; empty for other files."""
+    """The metadata of a safetensors file; empty for other files.
+
+    Raises:
+        WeightsError: it cannot be read.
+    """
     if path.suffix != ".safetensors":
         return {}
     from safetensors import safe_open
 
-    with safe_open(path, "pt") as file:
-        return dict(file.metadata() or {})
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
+    except Exception as error:
+        raise WeightsError(f"{path} {_why_unreadable(path, error)}") from error
 
 
 def state_sha256(module: nn.Module) -> str:

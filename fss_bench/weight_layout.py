@@ -114,8 +114,14 @@ class WeightLayout:
         return (
             all(_any(mark, names) for mark in self.marks)
             and not any(_any(mark, names) for mark in self.lacks)
-            and self.where(names)
+            and self._tells(names)
         )
+
+    def _tells(self, names: Mapping[str, Any]) -> bool:
+        try:
+            return self.where({n: v for n, v in names.items() if isinstance(v, Tensor)})
+        except (KeyError, IndexError):  # a marked name that is no tensor, or one without sides
+            return False
 
     def in_file(self, names: Mapping[str, Any]) -> list[Encoder]:
         """The encoders that a file has."""

@@ -95,6 +95,11 @@ def read_weights(
     else:
         layout = _recognise(names, path) if layout == AUTO else layout
         rules = get_weight_layout(layout)
+    if layout == OURS and not ours:
+        raise WeightsError(
+            f"{path} has the names of {rules.title} and not its metadata, which say how to read "
+            "it: take the file as it was written"
+        )
     if not rules.fits(names):
         raise WeightsError(f"{path} does not look like {rules.title}: leave out layout={layout}")
     found = _choose(rules, names, encoder, path)
@@ -146,16 +151,24 @@ def _metadata(path: Path) -> Mapping[str, Any]:
     """What one of our files says of itself; empty for others."""
     try:
         found = json.loads(read_metadata(path).get(METADATA, "{}"))
-        numbers = [x for key in ("mean", "std") for x in found.get(key) or ()]
-        if len(numbers) not in (0, 6) or not all(isinstance(x, (int, float)) for x in numbers):
-            raise ValueError("mean and std must be three numbers each")
+        for key in ("mean", "std"):
+            _check_statistics(key, found.get(key))
     except Exception as error:
-        if path.is_file() and isinstance(error, (ValueError, AttributeError, TypeError)):
+        if path.is_file() and not isinstance(error, WeightsError):
             raise WeightsError(
                 f"{path} has metadata that cannot be read ({one_line(error)}): make it again"
             ) from error
         return {}  # reading the content says what is wrong with the file
     return dict(found)
+
+
+def _check_statistics(key: str, values: Any) -> None:
+    """Raise ValueError unless values are None or three numbers that images can be scaled by."""
+    if values is None:
+        return
+    plain = isinstance(values, list) and [type(x) in (int, float) for x in values] == [True] * 3
+    if not plain or not all(-10 < x < 10 for x in values) or (key == "std" and min(values) <= 0):
+        raise ValueError(f"{key} must be three numbers of images in [0, 1]")
 
 
 def _names(content: Any, place: str, file: str) -> Iterator[tuple[str, Tensor | None]]:

@@ -17,7 +17,7 @@ from fss_bench.architectures import architecture_hint
 from fss_bench.backbone import WeightsInfo
 from fss_bench.errors import WeightsError, one_line, shorten
 from fss_bench.positions import resample_positions
-from fss_bench.weight_files import file_sha256, known_file, read_state_dict, state_sha256
+from fss_bench.weight_files import KNOWN_FILES, file_sha256, read_state_dict, state_sha256
 from fss_bench.weight_reading import AUTO, OURS, Reading, read_weights
 
 PACKAGED = {
@@ -56,10 +56,12 @@ class Source:
     Attributes:
         name: `imagenet`, `packaged`, `none`, or the file's path.
         reading: of the file.
+        sha256: of the file.
     """
 
     name: str
     reading: Reading | None = None
+    sha256: str | None = None
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -86,8 +88,10 @@ def open_weights(weights: Weights) -> Source:
             f"weights {str(path)!r}: no such file, and not one of imagenet, packaged, none"
         )
     how = weights if isinstance(weights, WeightsFile) else WeightsFile(weights)
-    layout = "timm" if how.layout == AUTO and known_file(path) else how.layout
-    return Source(str(path), read_weights(path, how.encoder, layout))
+    digest = file_sha256(path)
+    known = how.layout == AUTO and digest[:8] in KNOWN_FILES
+    reading = read_weights(path, how.encoder, "timm" if known else how.layout)
+    return Source(str(path), reading, digest)
 
 
 def load_weights(
@@ -110,8 +114,8 @@ def load_weights(
         ours = source.reading.layout == OURS  # whose files have one name in folders of many
         own = f"{path.absolute().parent.name}/{path.name}" if ours else path.name
         return WeightsInfo(
-            known_file(path) or own,
-            file_sha256(path),
+            KNOWN_FILES.get(str(source.sha256)[:8], own),
+            source.sha256,
             source.reading.layout,
             source.reading.role,
         )

@@ -25,9 +25,9 @@ OPTIONS = {
     "image_size": 48,
     "batch_size": 64,
     "bn_groups": 2,
-    "queue_size": 512,
+    "queue_size": 128,
     "momentum": 0.99,
-    "lr": 0.12,
+    "lr": 0.24,
     "temperature": 0.1,
 }
 EPOCHS = 20

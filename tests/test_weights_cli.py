@@ -1,20 +1,24 @@
 """Published weights from the command line: evaluate, convert, inspect."""
 
 import json
+import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 from urllib.parse import urlparse
 
+import numpy as np
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from test_cli import complaint, fss_bench
 from torch import Tensor, nn
 
 from fss_bench import create_backbone
+from fss_bench.errors import WeightsError
 from fss_bench.weight_files import METADATA
 from fss_bench.weight_reading import get_weight_layout, weight_layout_names
 
@@ -83,7 +87,9 @@ def test_a_converted_file_gives_the_same_numbers(tmp_path: Path) -> None:
         assert second["weights"]["layout"] == "moco"
     again = tmp_path / "again.safetensors"
     fss_bench("convert", ours, again)
-    assert again.read_bytes() != b""
+    first, second = load_file(ours), load_file(again)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_a_backbone_has_no_fold(tmp_path: Path) -> None:
@@ -170,3 +176,74 @@ def test_the_page_lists_every_layout() -> None:
         link = f"[{where}]({rules.source})" if urlparse(rules.source).scheme else "this package"
         expected.append(f"| `{name}` | {rules.title} | {link} | {roles} |")
     assert rows == expected
+
+
+class Built:
+    """Pickled as a call of `call` with `arguments`, and a state to set."""
+
+    def __init__(self, call: Any, arguments: Any, *state: Any) -> None:
+        self.parts = (call, arguments, *state)
+
+    def __reduce_ex__(self, _: Any) -> Any:
+        return self.parts
+
+    def __call__(self) -> None:
+        """Only what can be called is pickled as a call."""
+
+
+def test_forged_numpy_types_are_not_built(tmp_path: Path) -> None:
+    """A type of eight bytes that NumPy would take for the address of an object."""
+    scalar = np.float64(0).__reduce__()[0]
+    field = Built(np.dtype, ("O",)), 0
+    forged = Built(np.dtype, ("f8", False, True), (3, "<", None, ("a",), {"a": field}, 8, 8, 1))
+    value = Built(scalar, (Built(np.dtype, ([("a", forged)],)), b"\x41" * 8))
+    file = tmp_path / "forged.pth"
+    torch.save({"state_dict": {"w": torch.ones(1)}, "best": Built(value, ())}, file)
+    words = (sys.executable, "-m", "fss_bench", "convert", "--inspect", str(file))
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "not a readable checkpoint" in line or "no known layout" in line
+
+
+def test_scores_beside_the_weights_are_dropped(tmp_path: Path) -> None:
+    state = timm.create_model("resnet18", num_classes=0).state_dict()
+    file = tmp_path / "scored.pth"
+    torch.save({"state_dict": state, "best": np.float64(0.5), "args": Namespace(lr=0.1)}, file)
+    assert create_backbone("resnet18", file).weights.layout == "timm"
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+@pytest.mark.parametrize("content", [b"", b"<html>", b"PK\x03\x04 cut", bytes(100)])
+def test_bad_files_are_one_line(tmp_path: Path, suffix: str, content: bytes) -> None:
+    file = tmp_path / f"bad.{suffix}"
+    file.write_bytes(content)
+    assert "fetch it again" in complaint("convert", "--inspect", file)
+    assert "fetch it again" in complaint("convert", file, tmp_path / "out.safetensors")
+
+
+def test_ours_without_metadata_are_refused(tmp_path: Path) -> None:
+    file = pretrained_file(tmp_path / "a" / "weights.safetensors", "timm")
+    bare = tmp_path / "bare.safetensors"
+    save_file(load_file(file), bare)
+    with pytest.raises(WeightsError, match="not its metadata"):
+        create_backbone("vit_small_patch16_224", bare)
+
+
+@pytest.mark.parametrize(
+    "about",
+    ['{"mean": [0, 0, 0, 0, 0, 0]}', '{"std": [0, 1, 1]}', '{"mean": [NaN, 0, 0]}', "[" * 9999],
+)
+def test_bad_metadata_is_one_line(tmp_path: Path, about: str) -> None:
+    file = tmp_path / "bad.safetensors"
+    save_file({"query.conv1.weight": torch.zeros(1)}, file, {METADATA: about})
+    with pytest.raises(WeightsError, match="metadata that cannot be read"):
+        create_backbone("resnet18", file)
+
+
+def test_encoder_beside_a_checkpoint(tmp_path: Path) -> None:
+    text = complaint(
+        *("evaluate", "panet", "--checkpoint", "x.pth", "--backbone-option", "encoder=query"),
+        *("--output", tmp_path),
+    )
+    assert "--checkpoint holds the backbone's weights: leave it out" in text

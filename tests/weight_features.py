@@ -1,20 +1,31 @@
 """Feature maps of timm models, beside those of backbones that were loaded from files."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from published_weights import IMAGENET, Published
+from safetensors.torch import save_file
 from torch import Tensor
 
 from fss_bench import create_backbone
 from fss_bench.backbone import Backbone
+from fss_bench.weight_files import METADATA
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
+OURS = {"method": "moco", "version": 2, "layout": "timm", "mean": IMAGENET[0], "std": IMAGENET[1]}
+
+
 def write(path: Path, content: Any) -> Path:
-    torch.save(content, path)
+    """A torch file; ours is safetensors, and says what it is."""
+    if any(str(name).startswith("query.") for name in content):
+        path = path.with_suffix(".safetensors")
+        save_file(content, path, {METADATA: json.dumps(OURS)})
+    else:
+        torch.save(content, path)
     return path
 
 

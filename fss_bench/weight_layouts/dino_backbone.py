@@ -4,6 +4,7 @@ Other transformers without a head have the same names; `layout=timm` reads a fil
 """
 
 from fss_bench.backbone import IMAGENET_MEAN, IMAGENET_STD
+from fss_bench.transformer_files import is_fixed
 from fss_bench.weight_layout import MOMENTUM, Encoder, WeightLayout
 
 LAYOUT = WeightLayout(
@@ -16,6 +17,7 @@ LAYOUT = WeightLayout(
         r"/(mask_token|register_tokens|reg_token|storage_tokens)",
         r"/blocks\.0\.(ls1|gamma).*",
     ),
+    where=lambda names: not is_fixed(names["/pos_embed"]),
     mean=IMAGENET_MEAN,
     std=IMAGENET_STD,
     positions="offset",

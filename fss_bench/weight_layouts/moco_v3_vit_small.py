@@ -7,18 +7,20 @@ from fss_bench.backbone import IMAGENET_MEAN, IMAGENET_STD
 from fss_bench.transformer_files import is_fixed, is_small, no_conv_stem, twelve_heads
 from fss_bench.weight_layout import HEAD, QUERY, Encoder, State, WeightLayout
 
+PLACES = ("model", "state_dict", "")
+
 
 def _is_small_and_fixed(names: State) -> bool:
-    table = names["model/pos_embed" if "model/pos_embed" in names else "state_dict/pos_embed"]
+    table = next(names[f"{p}/pos_embed"] for p in PLACES if f"{p}/pos_embed" in names)
     return is_small(table) and is_fixed(table)
 
 
 LAYOUT = WeightLayout(
     "MoCo v3's ViT-S of 12 heads",
     "https://github.com/facebookresearch/moco-v3",
-    encoders=(Encoder(QUERY, "model/"), Encoder(QUERY, "state_dict/")),
-    marks=(r"(model|state_dict)/pos_embed", r"(model|state_dict)/cls_token"),
-    lacks=(r"[^/]+/(fc_norm|decoder|mask_token).*",),
+    encoders=tuple(Encoder(QUERY, f"{place}/") for place in PLACES),
+    marks=(r"(model|state_dict)?/pos_embed", r"(model|state_dict)?/cls_token"),
+    lacks=(r"[^/]*/(fc_norm|decoder|mask_token).*",),
     where=_is_small_and_fixed,
     heads={r"head\..*": HEAD},
     options=twelve_heads,
