@@ -152,11 +152,18 @@ def _load_by_name(
         for k in own
         if k in state and state[k].shape != own[k].shape
     ]
-    complaints = [
-        f"{len(keys)} {what} ({shorten(keys)})"
-        for what, keys in (("missing", missing), ("left over", left), ("of another shape", wrong))
-        if keys
+    typed = [
+        f"{k} {str(state[k].dtype).removeprefix('torch.')}"
+        for k in own
+        if k in state and own[k].is_floating_point() and not state[k].is_floating_point()
     ]
+    parts = (
+        ("missing", missing),
+        ("left over", left),
+        ("of another shape", wrong),
+        ("of another type", typed),
+    )
+    complaints = [f"{len(keys)} {what} ({shorten(keys)})" for what, keys in parts if keys]
     if complaints:
         raise WeightsError(
             f"{path} ({reading.rules.title}) does not fit {name}: tensors {', '.join(complaints)}: "

@@ -247,3 +247,12 @@ def test_encoder_beside_a_checkpoint(tmp_path: Path) -> None:
         *("--output", tmp_path),
     )
     assert "--checkpoint holds the backbone's weights: leave it out" in text
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.complex64])
+def test_weights_that_are_no_fractions_are_refused(tmp_path: Path, dtype: torch.dtype) -> None:
+    state = timm.create_model("resnet18", num_classes=0).state_dict()
+    file = tmp_path / "typed.pth"
+    torch.save({k: v.to(dtype) for k, v in state.items()}, file)
+    with pytest.raises(WeightsError, match="of another type .*conv1.weight"):
+        create_backbone("resnet18", file)
