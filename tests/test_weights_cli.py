@@ -254,5 +254,5 @@ def test_weights_that_are_no_fractions_are_refused(tmp_path: Path, dtype: torch.
     state = timm.create_model("resnet18", num_classes=0).state_dict()
     file = tmp_path / "typed.pth"
     torch.save({k: v.to(dtype) for k, v in state.items()}, file)
-    with pytest.raises(WeightsError, match="of another type .*conv1.weight"):
+    with pytest.raises(WeightsError, match=r"of another type .*conv1\.weight"):
         create_backbone("resnet18", file)
