@@ -116,7 +116,12 @@ def file_sha256(path: Path) -> str:
 
 def known_file(path: Path) -> str | None:
     """What a published file of this sha256 is called, or None."""
-    return KNOWN_FILES.get(file_sha256(path)[:8])
+    return known_digest(file_sha256(path))
+
+
+def known_digest(sha256: str) -> str | None:
+    """What a published file with this hex sha256 is called, or None."""
+    return KNOWN_FILES.get(sha256[:8])
 
 
 def read_metadata(path: Path) -> dict[str, str]:

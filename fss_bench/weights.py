@@ -17,7 +17,7 @@ from fss_bench.architectures import architecture_hint
 from fss_bench.backbone import WeightsInfo
 from fss_bench.errors import WeightsError, one_line, shorten
 from fss_bench.positions import resample_positions
-from fss_bench.weight_files import KNOWN_FILES, file_sha256, read_state_dict, state_sha256
+from fss_bench.weight_files import file_sha256, known_digest, read_state_dict, state_sha256
 from fss_bench.weight_reading import AUTO, OURS, Reading, read_weights
 
 PACKAGED = {
@@ -89,7 +89,7 @@ def open_weights(weights: Weights) -> Source:
         )
     how = weights if isinstance(weights, WeightsFile) else WeightsFile(weights)
     digest = file_sha256(path)
-    known = how.layout == AUTO and digest[:8] in KNOWN_FILES
+    known = how.layout == AUTO and known_digest(digest) is not None
     reading = read_weights(path, how.encoder, "timm" if known else how.layout)
     return Source(str(path), reading, digest)
 
@@ -114,7 +114,7 @@ def load_weights(
         ours = source.reading.layout == OURS  # whose files have one name in folders of many
         own = f"{path.absolute().parent.name}/{path.name}" if ours else path.name
         return WeightsInfo(
-            KNOWN_FILES.get(str(source.sha256)[:8], own),
+            known_digest(str(source.sha256)) or own,
             source.sha256,
             source.reading.layout,
             source.reading.role,
