@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from fss_bench.architectures import architecture_of
+from fss_bench.architectures import is_network
 from fss_bench.checkpoint import (
     METADATA,
     Checkpoint,
@@ -20,8 +20,8 @@ from fss_bench.errors import FssBenchError, WeightsError, one_line
 from fss_bench.registry import datasets
 from fss_bench.results import write_whole
 from fss_bench.weight_conversion import save_weights, weights_lines
-from fss_bench.weight_files import file_sha256, known_file, read_metadata
-from fss_bench.weight_reading import AUTO, Reading, read_weights
+from fss_bench.weight_files import file_sha256, known_file, printable, read_metadata
+from fss_bench.weight_reading import AUTO, NoLayoutError, Reading, read_weights
 
 
 def convert(
@@ -48,7 +48,7 @@ def convert(
     """
     found = read_either(source, old_pickle, layout)
     if isinstance(found, Checkpoint):
-        return convert_checkpoint(source, target, known, old_pickle).lines()
+        return _shown(convert_checkpoint(source, target, known, old_pickle).lines())
     if known is not None:
         raise WeightsError(
             f"{source} holds weights of a backbone ({found.rules.title}), which belong to no fold: "
@@ -56,7 +56,7 @@ def convert(
         )
     _check_target(source, target)
     save_weights(source, target, found, old_pickle)
-    return weights_lines(found, target)
+    return _shown(weights_lines(found, target))
 
 
 def convert_checkpoint(
@@ -168,8 +168,13 @@ def describe(path: Path, old_pickle: bool = False, layout: str = AUTO) -> list[s
         return [f"{path.name}: sha256 {file_sha256(path)}", f"known as {known}"]
     head = [f"{path.name}: sha256 {file_sha256(path)}", *([f"known as {known}"] if known else [])]
     if isinstance(found, Reading):
-        return [*head, *weights_lines(found, path)]
-    return [*head, *_checkpoint_lines(found)]
+        return [*head, *_shown(weights_lines(found, path))]
+    return [*head, *_shown(_checkpoint_lines(found))]
+
+
+def _shown(lines: Sequence[str]) -> list[str]:
+    """Lines for a terminal: what a file says of itself may hold anything."""
+    return [printable(line) for line in lines]
 
 
 def read_either(path: Path, old_pickle: bool = False, layout: str = AUTO) -> Checkpoint | Reading:
@@ -187,9 +192,9 @@ def read_either(path: Path, old_pickle: bool = False, layout: str = AUTO) -> Che
             raise
         try:
             reading = read_weights(path, old_pickle=old_pickle)
-        except WeightsError as other:
+        except NoLayoutError as other:
             raise (error if isinstance(error, UnknownLayoutError) else other) from other
-        if reading.rules.generic and architecture_of(reading.state) is None:
+        if reading.rules.generic and not is_network(reading.state):
             raise
         return reading
 

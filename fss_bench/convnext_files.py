@@ -7,6 +7,10 @@ from torch import Tensor
 
 from fss_bench.weight_layout import State
 
+PLACES = ("model", "state_dict", "")
+FIRST = r"(model|state_dict)?/downsample_layers\.0\.0\.weight"
+"""The first convolution under its original name, wherever files have it."""
+
 
 def with_layer_scale(state: State) -> dict[str, Tensor]:
     """A ConvNeXt's tensors, with a layer scale of one in blocks that have none."""

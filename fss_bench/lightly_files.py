@@ -2,7 +2,20 @@
 
 import re
 
-from fss_bench.weight_layout import State
+from fss_bench.weight_layout import HEAD, MASK, MEMORY, State
+
+OTHERS = {
+    r"[^/]*/(\w+_)?(projection|prediction)_head(_\w+)?\..*": HEAD,
+    r"[^/]*/((student|teacher)_head|online_classifier)\..*": HEAD,
+    r"[^/]*/prototypes\..*": "prototypes of clusters",
+    r"[^/]*/((\w+_)?criterion(_\w+)?|memory_bank|queues|smog)\..*": MEMORY,
+}
+"""What lightly's modules have beside backbones."""
+TRANSFORMERS_OTHERS = {
+    **OTHERS,
+    r"[^/]*/(\w+_)?backbone(_momentum)?\.mask_token": MASK,
+    r"[^/]*/decoder\..*": "the decoder",
+}
 
 
 def has_plain_backbone(names: State) -> bool:

@@ -9,12 +9,11 @@ import timm
 import torch
 from torch import Tensor
 
-from fss_bench.architectures import architecture_hint
+from fss_bench.architectures import other_backbone
 from fss_bench.backbone import Backbone, Features, Level, backbones
 from fss_bench.errors import FssBenchError, UnknownNameError, WeightsError, one_line
 from fss_bench.options import construct
 from fss_bench.timm_blocks import Tap, block_taps, feature_info, tapped
-from fss_bench.weight_layout import ROLES
 from fss_bench.weight_reading import AUTO
 from fss_bench.weights import Source, Weights, WeightsFile, load_weights, open_weights
 
@@ -65,7 +64,7 @@ class TimmBackbone(Backbone):
             raise FssBenchError(f"option image_size={image_size}: it must be 1 or more")
         if image_size is not None:
             build = partial(build, img_size=image_size)
-        model = _build_for(source, build, name, seed)
+        model = _build_for(source, build, name, seed, image_size)
         _check_image_size(model, name, image_size)
         tail = set(model.state_dict())
         model.prune_intermediate_layers(len(feature_info(model)), prune_norm=True, prune_head=True)
@@ -157,8 +156,8 @@ def create_backbone(
         found = construct(TimmBackbone, f"backbone {name!r}", fixed, options)
     else:
         raise UnknownNameError("backbone", name, [*backbones.names(), *timm_names()])
-    if "encoder" in how:  # one word for one thing
-        how["encoder"] = ROLES[encoder]
+    if isinstance(source, WeightsFile) and source.source.reading is not None:
+        how = dict(source.source.reading.needed)  # what says nothing new makes no other run
     found.options = {**options, **how}
     return found
 
@@ -189,17 +188,23 @@ def build_model(build: Callable[[], Any], name: str, seed: int) -> Any:
     return model
 
 
-def _build_for(source: Source, build: Callable[[], Any], name: str, seed: int) -> Any:
+def _build_for(
+    source: Source, build: Callable[[], Any], name: str, seed: int, image_size: int | None
+) -> Any:
     """A timm model as a weights file wants it, if it does."""
     try:
         return build_model(build, name, seed)
     except FssBenchError as error:
+        if image_size is not None and "img_size" in str(error):
+            raise FssBenchError(
+                f"option image_size={image_size}: {name} takes images of every size: leave it out, "
+                f"and say --option input_size={image_size}"
+            ) from error
         if source.reading is None or not source.options:
             raise
         raise WeightsError(
-            f"{source.name} ({source.reading.rules.title}) does not fit {name} ({error}): choose "
-            "the --backbone that the file was made for"
-            f"{architecture_hint(source.reading.state)}"
+            f"{source.name} ({source.reading.rules.title}) does not fit {name} ({error}): "
+            f"{other_backbone(source.reading.state, source.reading.layout)}"
         ) from error
 
 

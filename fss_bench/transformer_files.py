@@ -8,10 +8,66 @@ import torch
 from torch import Tensor
 
 from fss_bench.errors import WeightsError
-from fss_bench.weight_layout import State
+from fss_bench.weight_layout import MASK, State
 
+PLACES = ("model", "state_dict", "")
+"""Where files have a transformer under its own names."""
 SMALL = 384
 """Width of a ViT-S."""
+PLAIN = tuple(
+    rf"(model|state_dict)?/{name}" for name in ("cls_token", "pos_embed", r"blocks\.0\..*")
+)
+NOT_PLAIN = (
+    r"[^/]*/(decoder|norm_pre|dist_token|register_tokens|reg_token|storage_tokens).*",
+    r"[^/]*/(rope|rel_pos|stem).*",
+)
+"""Names that transformers of Dosovitskiy et al.'s form have, and have not."""
+BLOCK = {
+    *(f"{norm}.{leaf}" for norm in ("norm1", "norm2") for leaf in ("weight", "bias")),
+    *(f"attn.{layer}.{leaf}" for layer in ("qkv", "proj") for leaf in ("weight", "bias")),
+    *(f"mlp.{layer}.{leaf}" for layer in ("fc1", "fc2") for leaf in ("weight", "bias")),
+}
+MASKED = {"mask_token": MASK}
+DINOV2_HEADS = r"teacher/(dino_head|ibot_head)\..*"
+"""What DINOv2's training code has beside its teacher."""
+
+
+def tensor_in(names: State, name: str) -> Tensor:
+    """A tensor of a transformer, wherever the file has it.
+
+    Raises:
+        KeyError: it has none of this name.
+    """
+    for place in PLACES:
+        if f"{place}/{name}" in names:
+            return names[f"{place}/{name}"]
+    raise KeyError(name)
+
+
+def has(names: State, name: str) -> bool:
+    """Whether a file has a tensor of a transformer."""
+    return any(f"{place}/{name}" in names for place in PLACES)
+
+
+def is_plain(names: State) -> bool:
+    """Whether the first block is Dosovitskiy et al.'s: no layer scale, no norms of queries."""
+    found = (re.fullmatch(r"[^/]*/blocks\.0\.(.*)", name) for name in names)
+    return {match[1] for match in found if match} == BLOCK
+
+
+def is_headless(names: State) -> bool:
+    """Whether a file has no classifier, neither alone nor after a pooled norm."""
+    return not has(names, "head.weight") and not has(names, "fc_norm.weight")
+
+
+def fixed_in(names: State) -> bool:
+    """Whether a file's position embeddings are sines and cosines."""
+    return is_fixed(tensor_in(names, "pos_embed"))
+
+
+def small_in(names: State) -> bool:
+    """Whether a file is of a ViT-S."""
+    return is_small(tensor_in(names, "pos_embed"))
 
 
 def is_small(table: Tensor) -> bool:

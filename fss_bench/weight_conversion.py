@@ -51,11 +51,11 @@ def weights_lines(reading: Reading, path: Path) -> list[str]:
     """What a weights file is, for a reader, one line a fact."""
     roles = list(dict.fromkeys(reading.roles))
     others = "".join(f", or {role} by --backbone-option encoder={role}" for role in roles[1:])
-    name = architecture_of(reading.state)
+    name = architecture_of(reading.state, reading.layout)
     size = sum(value.numel() for value in reading.state.values())
     lines = [
         f"layout {reading.layout}: {reading.rules.title}, {reading.role} encoder{others}",
-        f"{len(reading.state)} tensors, {size:,} numbers; network {name or 'unknown'}",
+        f"{len(reading.state)} tensors, {size:,} numbers; {_network(reading, name)}",
         *(f"left out {count}: {why}" for why, count in reading.left.items()),
     ]
     if reading.mean and reading.std:
@@ -64,6 +64,15 @@ def weights_lines(reading: Reading, path: Path) -> list[str]:
         )
     lines += [f"built with {key}={value}" for key, value in reading.options.items()]
     return [*lines, f"use: --backbone {name or 'NAME'} --weights {path}"]
+
+
+def _network(reading: Reading, name: str | None) -> str:
+    """The network's name, or what can be said without it."""
+    if name is not None:
+        return f"network {name}"
+    ends = list(reading.state)[:1] + list(reading.state)[1:][-1:]
+    shapes = (f"{key} {list(reading.state[key].shape)}" for key in ends)
+    return f"from {' to '.join(shapes)}; architecture not told apart: give --backbone NAME"
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -3,7 +3,8 @@
 import hashlib
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,12 @@ KNOWN_FILES = {
     "36d3f2aa": "timm resnet101.a1h_in1k",
 }
 """First eight digits of a file's sha256, which both hubs put into its name -> what it is."""
+DEEPEST, MOST = 16, 50_000
+"""Of a file's dictionaries: how deep they may be in one another, and how many items they have."""
+
+
+class ContentError(WeightsError):
+    """What a file holds cannot be taken apart: the end of a message that names the file."""
 
 
 def read_content(path: Path, old_pickle: bool = False) -> Any:
@@ -61,11 +68,46 @@ def read_content(path: Path, old_pickle: bool = False) -> Any:
 
             return load_file(path)
         if old_pickle:
-            return load_old_pickle(path)
+            return plain_content(load_old_pickle(path))
         with torch.serialization.safe_globals(HARMLESS):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return plain_content(torch.load(path, map_location="cpu", weights_only=True))
+    except ContentError as error:
+        raise WeightsError(f"{path} {error}") from error
     except Exception as error:
         raise WeightsError(f"{path} {_why_unreadable(path, error)}") from error
+
+
+def plain_content(content: Any) -> Any:
+    """Dictionaries without attributes that a pickle gave them; tensors likewise.
+
+    A pickle may set any attribute of an `OrderedDict`, its `items` too, and put a dictionary into
+    itself.
+
+    Raises:
+        ContentError: dictionaries deeper than `DEEPEST` or with more items than `MOST`.
+    """
+    return _plain(content, 0, iter(range(MOST)))
+
+
+def _plain(content: Any, depth: int, places: Iterator[int]) -> Any:
+    if isinstance(content, Tensor):
+        return Tensor.detach(content)
+    if not isinstance(content, dict):
+        return content
+    if depth > DEEPEST:
+        raise ContentError(f"holds dictionaries more than {DEEPEST} deep: save its state dict anew")
+    kind = OrderedDict if isinstance(content, OrderedDict) else dict
+    found = {}
+    for key, value in kind.items(content):
+        if next(places, None) is None:
+            raise ContentError(f"holds more than {MOST:,} items: save its state dict anew")
+        found[key] = _plain(value, depth + 1, places)
+    return found
+
+
+def printable(text: str) -> str:
+    """Text with what steers a terminal escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def read_state_dict(path: Path, old_pickle: bool = False) -> dict[str, Tensor]:
@@ -102,7 +144,7 @@ def plain_state(content: Mapping[Any, Tensor], what: str) -> dict[str, Tensor]:
     Raises:
         WeightsError: names are there twice then, or tensors are sparse.
     """
-    state = {_without_prefixes(str(key)): value for key, value in content.items()}
+    state = {printable(_without_prefixes(str(key))): value for key, value in content.items()}
     if len(state) < len(content) or any(v.layout != torch.strided for v in state.values()):
         raise WeightsError(f"{what} holds names twice or sparse tensors: save its state dict anew")
     return state
@@ -177,7 +219,7 @@ def _why_unreadable(path: Path, error: Exception) -> str:
             "holds Python objects beside tensors, which are not loaded from untrusted files: take "
             f"the tensors out with fss-bench convert {path.name} OUT.safetensors --old-pickle"
         )
-    return f"is not a readable checkpoint ({one_line(error)[:120]}): fetch it again"
+    return f"is not a readable checkpoint ({printable(one_line(error))[:120]}): fetch it again"
 
 
 def _modules(error: Exception) -> bool:

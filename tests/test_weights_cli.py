@@ -65,6 +65,9 @@ def test_the_other_encoder_is_another_row(tmp_path: Path) -> None:
     board = (tmp_path / "results" / "leaderboard.csv").read_text()
     assert "resnet18(encoder=momentum)" in board
     assert len(board.splitlines()) == 3
+    for default in ("encoder=online", "layout=moco"):
+        again, _ = evaluate(tmp_path, file, "--backbone-option", default)
+        assert again["run_id"] == query["run_id"]
 
 
 def test_inspect_says_what_a_file_is(tmp_path: Path) -> None:

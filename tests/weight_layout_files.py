@@ -237,6 +237,22 @@ def densecl(query: State, momentum: State) -> Any:
     return {"meta": META, "state_dict": state, "optimizer": sgd()}
 
 
+def mmselfsup_moco_full(query: State, momentum: State) -> Any:
+    """Of mmselfsup before 1.0, as it publishes: the neck has a second name too."""
+    neck = {"mlp.0": LINEAR, "mlp.2": LINEAR}
+    state = {
+        "queue": torch.ones(4, 64),
+        "queue_ptr": torch.zeros(1, dtype=torch.long),
+        **under("encoder_q.0.", query),
+        **layers("encoder_q.1.", neck),
+        **under("encoder_k.0.", momentum),
+        **layers("encoder_k.1.", neck),
+        **under("backbone.", query),
+        **layers("neck.", neck),
+    }
+    return {"meta": META, "state_dict": state}
+
+
 def openselfsup(query: State, _: State) -> Any:
     return {"state_dict": query, "author": "DenseCL"}
 
@@ -311,6 +327,13 @@ def vicregl(query: State, _: State) -> Any:
     return {"epoch": 300, "model": state, "optimizer": sgd()}
 
 
+def vicregl_global(query: State, momentum: State) -> Any:
+    """Of alpha 1: no projector of maps."""
+    content = vicregl(query, momentum)
+    state = {k: v for k, v in content["model"].items() if "maps_projector" not in k}
+    return {**content, "model": state}
+
+
 def simclr_v1(query: State, _: State) -> Any:
     """A block's `downsample` is registered before its convolutions."""
     order: dict[str, State] = {}
@@ -328,6 +351,10 @@ SIMCLR_V2 = {
     **{"conv3": "net.4", "bn3": "net.5.0"},
     **{"downsample.0": "projection.shortcut", "downsample.1": "projection.bn.0"},
 }
+
+
+def simclr_v1_bare(query: State, momentum: State) -> Any:
+    return simclr_v1(query, momentum)["state_dict"]
 
 
 def simclr_v2(query: State, _: State) -> Any:
@@ -375,6 +402,38 @@ def byol_pytorch(query: State, momentum: State) -> Any:
     }
 
 
+def moco_v3_linear_wide(query: State, momentum: State) -> Any:
+    return {**moco_v3_linear(query, momentum), "arch": "vit_base"}
+
+
+def simsiam(query: State, _: State) -> Any:
+    head = {"0": MATRIX, "1": NORM, "3": MATRIX, "4": NORM, "6": LINEAR, "7": PLAIN_NORM}
+    state = {
+        **under("module.encoder.", query),
+        **layers("module.encoder.fc.", head),
+        **layers("module.predictor.", {"0": MATRIX, "1": NORM, "3": LINEAR}),
+    }
+    return {"epoch": 100, "arch": "resnet50", "state_dict": state, "optimizer": sgd()}
+
+
+def deit(query: State, _: State) -> Any:
+    return {"model": {**query, **layers("", {"head": LINEAR})}}
+
+
+def deit_training(query: State, momentum: State) -> Any:
+    both = {"model": deit(query, query)["model"], "model_ema": deit(momentum, momentum)["model"]}
+    return {**both, "epoch": 299, "args": Namespace(model="deit_small_patch16_224")}
+
+
+def dino_wrapped(_: State, momentum: State) -> Any:
+    """DINO's backbone that was saved again elsewhere."""
+    return {"state_dict": momentum}
+
+
+def dino_resnet_published(_: State, momentum: State) -> Any:
+    return momentum
+
+
 def byol_sthalles(query: State, momentum: State) -> Any:
     head = layers("projetion.net.", BYOL_HEAD)
     return {
@@ -413,6 +472,30 @@ def mmselfsup_byol(query: State, momentum: State) -> Any:
         "data_preprocessor.std": torch.ones(3, 1, 1),
     }
     return {"meta": META, "state_dict": state, "message_hub": {}, "param_schedulers": []}
+
+
+def mmselfsup_densecl(query: State, momentum: State) -> Any:
+    """Of mmselfsup 1.x: the momentum encoder is in a wrapper that counts steps."""
+    neck = {"mlp.0": LINEAR, "mlp2.0": POINTWISE}
+    state = {
+        **under("backbone.", query),
+        **layers("neck.", neck),
+        "encoder_k.steps": torch.tensor(9),
+        **under("encoder_k.module.0.", momentum),
+        **layers("encoder_k.module.1.", neck),
+        **{f"{name}{end}": torch.ones(1) for name in ("queue", "queue2") for end in ("", "_ptr")},
+        "data_preprocessor.mean": torch.ones(3, 1, 1),
+    }
+    return {"meta": META, "state_dict": state}
+
+
+def mmselfsup_npid(query: State, _: State) -> Any:
+    state = {
+        **under("backbone.", query),
+        **layers("neck.", {"fc": LINEAR}),
+        "memory_bank.feature_bank": torch.ones(8, 4),
+    }
+    return {"meta": META, "state_dict": state}
 
 
 def solo_learn(query: State, momentum: State) -> Any:
@@ -791,6 +874,6 @@ def vicregl_convnext_training(query: State, momentum: State) -> Any:
     return vicregl(_without_scales(query), momentum)
 
 
-def dinov3_convnext(query: State, _: State) -> Any:
-    state = facebook_names(query)
+def dinov3_convnext(_: State, momentum: State) -> Any:
+    state = facebook_names(momentum)
     return {**state, **{f"norms.3.{leaf}": state[f"norm.{leaf}"] for leaf in ("weight", "bias")}}

@@ -11,7 +11,8 @@ from timm.layers import Conv2dSame, create_pool2d
 from torch import nn
 
 from fss_bench.backbone import IMAGENET_MEAN, IMAGENET_STD
-from fss_bench.weight_layout import HEAD, QUERY, Encoder, WeightLayout
+from fss_bench.resnet_files import PLACES
+from fss_bench.weight_layout import HEAD, QUERY, State, WeightLayout, at_places
 
 
 def _pad_as_tensorflow(model: Any) -> None:
@@ -31,15 +32,25 @@ def _same(conv: nn.Conv2d) -> nn.Conv2d:
     return same
 
 
+def _rivals(_: State) -> tuple[str, ...]:
+    return ("timm",)
+
+
 LAYOUT = WeightLayout(
     "BYOL",
     "https://github.com/ajtejankar/byol-convert",
-    encoders=(Encoder(QUERY, "/"),),
-    marks=("/conv1.weight", r"/layer3\.5\.conv3\.weight", "/fc.weight"),
-    lacks=(r".*num_batches_tracked", r"/layer3\.6\..*", r"/(projection_head|prototypes)\..*"),
+    encoders=at_places(QUERY, PLACES),
+    marks=tuple(
+        rf"(model|state_dict)?/{name}\.weight" for name in ("conv1", r"layer3\.5\.conv3", "fc")
+    ),
+    lacks=(
+        r".*num_batches_tracked",
+        r"[^/]*/(layer3\.6|projection_head|prototypes)\..*",
+        "lemniscate",
+    ),
     heads={r"fc\..*": HEAD},
     adapt=_pad_as_tensorflow,
     mean=IMAGENET_MEAN,
     std=IMAGENET_STD,
-    rivals=("timm",),
+    rivals=_rivals,
 )

@@ -8,13 +8,11 @@ LAYOUT = WeightLayout(
     "https://github.com/open-mmlab/OpenSelfSup",
     encoders=(
         Encoder(QUERY, "state_dict/online_net.0."),
+        Encoder(QUERY, "state_dict/backbone."),
         Encoder(MOMENTUM, "state_dict/target_net.0."),
     ),
     marks=(r"state_dict/online_net\.0\.conv1\.weight",),
-    others={
-        r"state_dict/((online|target)_net\.1|head)\..*": HEAD,
-        r"state_dict/backbone\..*": "the query encoder's second name",
-    },
+    others={r"state_dict/((online|target)_net\.1|neck|head)\..*": HEAD},
     mean=IMAGENET_MEAN,
     std=IMAGENET_STD,
 )

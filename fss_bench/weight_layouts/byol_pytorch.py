@@ -1,7 +1,7 @@
 """BYOL as lucidrains' byol-pytorch trains it; the backbone is there twice."""
 
 from fss_bench.backbone import IMAGENET_MEAN, IMAGENET_STD
-from fss_bench.weight_layout import HEAD, MOMENTUM, QUERY, Encoder, WeightLayout
+from fss_bench.weight_layout import HEAD, MOMENTUM, QUERY, WeightLayout, at_places
 
 PLACES = ("", "state_dict", "model")
 
@@ -9,14 +9,14 @@ LAYOUT = WeightLayout(
     "BYOL of byol-pytorch",
     "https://github.com/lucidrains/byol-pytorch",
     encoders=(
-        *(Encoder(QUERY, f"{place}/online_encoder.net.") for place in PLACES),
-        *(Encoder(MOMENTUM, f"{place}/target_encoder.net.") for place in PLACES),
+        *at_places(QUERY, PLACES, "online_encoder.net."),
+        *at_places(QUERY, PLACES, "net."),
+        *at_places(MOMENTUM, PLACES, "target_encoder.net."),
     ),
     marks=(r"(state_dict|model)?/online_encoder\.net\..*",),
     heads={r"(fc|head)\..*": HEAD},
     others={
         r"[^/]*/(online|target)_encoder\.projector\..*|[^/]*/online_predictor\..*": HEAD,
-        r"[^/]*/net\..*": "the query encoder's second name",
     },
     mean=IMAGENET_MEAN,
     std=IMAGENET_STD,

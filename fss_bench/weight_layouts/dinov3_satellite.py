@@ -4,16 +4,20 @@ Their images have statistics of their own. What tells a ViT-L of them is a norm 
 crops; both 7B models have it.
 """
 
-from fss_bench.transformer_files import fit_dinov3
-from fss_bench.weight_layout import MOMENTUM, Encoder, WeightLayout
+from fss_bench.transformer_files import MASKED, PLACES, fit_dinov3
+from fss_bench.weight_layout import MOMENTUM, WeightLayout, at_places
 
 LAYOUT = WeightLayout(
     "DINOv3 for satellite images",
     "https://github.com/facebookresearch/dinov3",
-    encoders=(Encoder(MOMENTUM, "/"),),
-    marks=("/storage_tokens", r"/blocks\.0\.attn\.qkv\.weight", "/local_cls_norm.weight"),
+    encoders=at_places(MOMENTUM, PLACES),
+    marks=(
+        r"(model|state_dict)?/storage_tokens",
+        r"(model|state_dict)?/blocks\.0\.attn\.qkv\.weight",
+        r"(model|state_dict)?/local_cls_norm\.weight",
+    ),
     heads={
-        "mask_token": "the token of masked patches, used in training alone",
+        **MASKED,
         r"local_cls_norm\..*": "the norm of local crops, used in training alone",
     },
     fit=fit_dinov3,

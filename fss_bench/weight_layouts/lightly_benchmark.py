@@ -1,6 +1,7 @@
 """A torchvision ResNet trained by lightly's ImageNet benchmarks, whose checkpoints are public."""
 
 from fss_bench.backbone import IMAGENET_MEAN, IMAGENET_STD
+from fss_bench.lightly_files import OTHERS
 from fss_bench.weight_layout import HEAD, MOMENTUM, QUERY, Encoder, WeightLayout
 
 LAYOUT = WeightLayout(
@@ -13,7 +14,7 @@ LAYOUT = WeightLayout(
     marks=(r"state_dict/backbone\.conv1\.weight", r"state_dict/online_classifier\..*"),
     lacks=(r"state_dict/(student|query)_backbone\..*",),
     heads={r"fc\..*": HEAD},
-    others={r"state_dict/(?!(teacher_)?backbone\.).*": HEAD + ", loss or memory"},
+    others=OTHERS,
     mean=IMAGENET_MEAN,
     std=IMAGENET_STD,
 )

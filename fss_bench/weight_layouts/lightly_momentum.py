@@ -6,8 +6,9 @@ ResNets are torchvision's, whole or in sequence; vision transformers timm's, as 
 from torch import Tensor
 
 from fss_bench.backbone import IMAGENET_MEAN, IMAGENET_STD
+from fss_bench.lightly_files import TRANSFORMERS_OTHERS
 from fss_bench.resnet_files import from_sequence
-from fss_bench.weight_layout import HEAD, MOMENTUM, QUERY, Encoder, State, WeightLayout
+from fss_bench.weight_layout import HEAD, MASK, MOMENTUM, QUERY, State, WeightLayout, at_places
 
 PLACES = ("state_dict", "")
 
@@ -21,14 +22,14 @@ LAYOUT = WeightLayout(
     "lightly, with the moving average as backbone",
     "https://github.com/lightly-ai/lightly/tree/master/benchmarks/imagenet",
     encoders=(
-        *(Encoder(MOMENTUM, f"{place}/backbone.") for place in PLACES),
-        *(Encoder(QUERY, f"{place}/student_backbone.") for place in PLACES),
-        *(Encoder(QUERY, f"{place}/query_backbone.") for place in PLACES),
+        *at_places(MOMENTUM, PLACES, "backbone."),
+        *at_places(QUERY, PLACES, "student_backbone."),
+        *at_places(QUERY, PLACES, "query_backbone."),
     ),
     marks=(r"(state_dict)?/backbone\..*", r"(state_dict)?/(student|query)_backbone\..*"),
     lacks=(r"(state_dict)?/teacher_backbone\..*",),
-    heads={r"(vit\.head|fc)\..*": HEAD, "mask_token": "the token of masked patches"},
-    others={r"[^/]*/(?!(student_|query_)?backbone\.).*": HEAD + ", loss or memory"},
+    heads={r"(vit\.head|fc)\..*": HEAD, "mask_token": MASK},
+    others=TRANSFORMERS_OTHERS,
     trunk=_trunk,
     mean=IMAGENET_MEAN,
     std=IMAGENET_STD,

@@ -11,7 +11,7 @@ LAYOUT = WeightLayout(
     "https://github.com/facebookresearch/vicreg",
     encoders=(Encoder(QUERY, "model/backbone."),),
     marks=(r"model/backbone\.conv1\.weight", r"model/projector\..*"),
-    lacks=(r"model/(bn|maps_projector)\..*",),
+    lacks=(r"model/(bn|maps_projector|classifier)\..*",),
     others={r"model/projector\..*": HEAD},
     mean=IMAGENET_MEAN,
     std=IMAGENET_STD,
