@@ -85,35 +85,33 @@ def pretrain(
     Several GPUs: torchrun --nproc-per-node N -m fss_bench pretrain …
     """
     from fss_bench.pretraining.recipes import recipe_for
-
-    recipe_for(method, version)  # a mistyped name shows before torch is imported
-    if workers is None:
-        workers = min(8, (os.cpu_count() or 1) // 2)
-    flags = {"epochs": epochs, "batch_size": batch_size, "image_size": image_size}
-    options = _together(flags, parse_options(option))
-    compute = Compute(device, precision, workers=workers)
-
-    from fss_bench.pretraining.setup import PretrainConfig
-
-    config = PretrainConfig(
-        method,
-        tuple(images),
-        version,
-        backbone,
-        weights,
-        output,
-        options,
-        accumulate,
-        compute,
-        seed,
-        knn,
-        knn_every,
-        save_every,
-        resume,
-    )
-    from fss_bench.pretraining.distributed import ToldElsewhereError
+    from fss_bench.pretraining.telling import ToldElsewhereError, said_once
 
     try:
+        with said_once():
+            recipe_for(method, version)  # a mistyped name shows before torch is imported
+            flags = {"epochs": epochs, "batch_size": batch_size, "image_size": image_size}
+            options = _together(flags, parse_options(option))
+            compute = Compute(device, precision, workers=_count_workers(workers))
+
+            from fss_bench.pretraining.setup import PretrainConfig
+
+            config = PretrainConfig(
+                method,
+                tuple(images),
+                version,
+                backbone,
+                weights,
+                output,
+                options,
+                accumulate,
+                compute,
+                seed,
+                knn,
+                knn_every,
+                save_every,
+                resume,
+            )
         _run(config, as_json, quiet, first=os.environ.get("RANK", "0") == "0")
     except ToldElsewhereError:
         raise typer.Exit(2) from None
@@ -132,6 +130,19 @@ def _run(config: Any, as_json: bool, quiet: bool, first: bool) -> None:
         return
     for line in result_lines(result):
         typer.echo(line)
+
+
+def _count_workers(given: int | None) -> int:
+    """Processes that load images, by default half the cores.
+
+    Raises:
+        FssBenchError: a number below 0.
+    """
+    if given is None:
+        return min(8, (os.cpu_count() or 1) // 2)
+    if given < 0:
+        raise FssBenchError(f"--workers {given}: it must be 0 or more")
+    return given
 
 
 def _together(flags: dict[str, int | None], options: dict[str, Any]) -> dict[str, Any]:

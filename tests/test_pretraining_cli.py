@@ -5,18 +5,17 @@ import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from importlib import util
 from io import StringIO
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import pytest
 from tiny_pretraining import make_images
 
 from fss_bench.cli import main
-from fss_bench.pretraining.watching import Tick
-from fss_bench.report.pretraining import pretraining_watch
+from fss_bench.pretraining.state import Folder
+from fss_bench.pretraining.watching import Pretrained, Tick
+from fss_bench.report.pretraining import pretraining_watch, result_lines
 
 TINY = "--backbone test_resnet --epochs 1 --batch-size 8 --image-size 32 --workers 0 --device cpu"
 
@@ -60,6 +59,13 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture
+def no_plot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of the time of a tiny run is that of its plot."""
+    monkeypatch.setattr("fss_bench.pretraining.finishing.curves_png", lambda *_: b"a plot")
+
+
+@pytest.mark.usefixtures("no_plot")
 def test_a_run(images: Path, tmp_path: Path) -> None:
     done = pretrain("npid", "--images", images, "--option", "negatives=8")
     folder = Path("pretrained") / "npid-v1-test_resnet"
@@ -90,6 +96,7 @@ def test_the_printed_command_evaluates(images: Path) -> None:
     assert "panet" in out.getvalue()
 
 
+@pytest.mark.usefixtures("no_plot")
 def test_json_and_quiet(images: Path, tmp_path: Path) -> None:
     broken = make_images(tmp_path / "more", 3, seed=7)
     (broken / "bad.png").write_bytes(b"")
@@ -128,7 +135,10 @@ def test_json_and_quiet(images: Path, tmp_path: Path) -> None:
         (("moco", "--images", "IMAGES", "--knn", "nowhere"), "--knn nowhere: no such folder"),
         (("npid", "--images", "IMAGES", "--knn", "IMAGES"), "0 subfolders"),
         (("moco", "--images", "IMAGES"), "a queue of 65536 keys is more than the 24 usable images"),
-        (("moco", "--images", "IMAGES", "--batch-size", "9"), "--option queue_size=18"),
+        (("moco", "--images", "IMAGES", "--batch-size", "12"), "--option queue_size=24"),
+        (("moco", "--images", "IMAGES", "--batch-size", "9"), "choose a --batch-size of 10"),
+        (("npid", "--images", "IMAGES", "--workers", "-1"), "error: --workers -1: it must be 0"),
+        (("npid", "--images", "IMAGES", "--option", "lars_trust=1"), "only optimiser=lars has it"),
         (("npid", "--images", "IMAGES", "--accumulate", "4"), "use --batch-size 4"),
         (("npid", "--images", "IMAGES", "--accumulate", "0"), "--accumulate 0: it must be 1"),
         (("npid", "--images", "IMAGES", "--save-every", "0"), "--save-every 0: it must be 1"),
@@ -165,14 +175,22 @@ def test_mistakes(images: Path, arguments: tuple[str, ...], text: str) -> None:
     assert text in complaint(*words, *rest, "--quiet", tiny=False)
 
 
-def test_lightly_is_asked_for(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    find = util.find_spec
+@pytest.mark.parametrize("name", ["lightly", "matplotlib"])
+def test_the_extra_is_asked_for(name: str, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, name, None)  # as Python marks what cannot be imported
+    line = complaint("npid", "--images", images)
+    assert f"needs {name}, which is not installed: pip install 'fss-bench[pretrain]'" in line
 
-    def without(name: str, *rest: Any) -> Any:
-        return None if name == "lightly" else find(name, *rest)
 
-    monkeypatch.setattr("fss_bench.pretraining.trainer.find_spec", without)
-    assert "pip install 'fss-bench[pretrain]'" in complaint("npid", "--images", images)
+@pytest.mark.parametrize("wrong", ["--device tpu", "--accumulate 0", "--option lr", "--workers -1"])
+def test_a_mistake_is_said_by_one_of_several_processes(
+    wrong: str, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("npid", "--images", images, *wrong.split())
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert complaint(*words, tiny=False)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert pretrain(*words, status=2, tiny=False) == Done("", "")
 
 
 def test_an_output_that_cannot_be_written(images: Path) -> None:
@@ -191,6 +209,18 @@ def test_help_needs_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--knn-every" in done.stdout
+
+
+def test_knn_is_shown_without_a_baseline(tmp_path: Path) -> None:
+    """As where the log's line of it was damaged."""
+    figures = {"loss_first": 1.0, "loss_highest": 1.0, "loss_last": 1.0}
+    figures |= {"accuracy_first": 0.5, "accuracy_last": 0.5, "knn": 0.75}
+    record = {"images": 3, "skipped": 0, "backbone": "resnet18"}
+    shown = list(result_lines(Pretrained(Folder(tmp_path), figures, record, trained=True)))
+    assert shown[1] == "kNN accuracy 75.0 % after"
+    figures["knn_before"] = 0.5
+    shown = list(result_lines(Pretrained(Folder(tmp_path), figures, record, trained=True)))
+    assert shown[1] == "kNN accuracy 50.0 % before training, 75.0 % after"
 
 
 def tick(step: int) -> Tick:

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from fss_bench.errors import FssBenchError, UnknownNameError
+from fss_bench.pretraining.batches import check_batch, check_fit, largest_batch
 from fss_bench.pretraining.optimisers import create_optimiser
 from fss_bench.pretraining.recipes import RECIPES, VIT_RECIPES, Recipe, recipe_for
 from fss_bench.pretraining.schedule import Plan, learning_rate, peak_rate
-from fss_bench.pretraining.setup import check_fit, largest_batch
 
 PAGE = Path(__file__).parents[1] / "docs" / "pretraining.md"
 MOCO_V2 = RECIPES["moco", 2]
@@ -80,7 +80,7 @@ def test_versions() -> None:
         ({"schedule": 3}, "it must be one of steps, cosine"),
         ({"warmup_epochs": 200}, "less than the 200 epochs"),
         ({"decay_at": "soon"}, "write shares of the epochs"),
-        ({"decay_at": "120,160"}, "shares between 0 and 1"),
+        ({"schedule": "steps", "decay_at": "120,160"}, "shares between 0 and 1"),
         ({"weight_decay": -1}, "0 or more"),
     ],
 )
@@ -91,13 +91,53 @@ def test_options_that_cannot_be(options: dict[str, Any], text: str) -> None:
 
 
 def test_options() -> None:
-    changed = MOCO_V2.replace_options({"lr": 1, "decay_at": "0.5,0.75", "queue_size": 512})
+    steps = {"schedule": "steps", "decay_at": "0.5,0.75"}
+    changed = MOCO_V2.replace_options({"lr": 1, "queue_size": 512, **steps})
     assert (changed.lr, changed.decay_at, changed.queue_size) == (1.0, (0.5, 0.75), 512)
     assert isinstance(changed.lr, float)
     assert changed.replace_options({"decay_at": 0.5}).decay_at == (0.5,)
     assert MOCO_V2.replace_options({}) == MOCO_V2
     for recipe in (*RECIPES.values(), *VIT_RECIPES.values()):
         assert recipe.replace_options({"dim": 64}).dim == 64
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "text"),
+    [
+        (MOCO_V2, {"decay_at": 0.5}, "moco-v2 with schedule=cosine has no decay_at: only sched"),
+        (MOCO_V2, {"decay_factor": 0.5}, "only schedule=steps has it; leave it out"),
+        (RECIPES["moco", 1], {"schedule_by": "step"}, "only schedule=cosine has it"),
+        (RECIPES["moco", 1], {"hidden": 64}, "moco-v1 has no hidden: only moco-v2, moco-v3, sim"),
+        (RECIPES["npid", 1], {"hidden": 64}, "npid-v1 has no hidden"),
+        (MOCO_V2, {"lars_trust": 0.1}, "moco-v2 with optimiser=sgd has no lars_trust: only opti"),
+        (MOCO_V2, {"lars_lr": "inside"}, "only optimiser=lars has it"),
+        (VIT_RECIPES["moco", 3], {"sgd_momentum": 0.5}, "only optimiser=sgd, optimiser=lars has"),
+        (RECIPES["simclr", 1], {"momentum": 0.5}, "only moco-v1, moco-v2, moco-v3 has it"),
+    ],
+)
+def test_numbers_without_effect_are_refused(
+    recipe: Recipe, options: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(FssBenchError, match=re.escape(text)):
+        recipe.replace_options(options)
+
+
+def test_numbers_of_what_is_chosen_too_are_taken() -> None:
+    """Whether a number has an effect is a question to the recipe as changed."""
+    lars = MOCO_V2.replace_options({"lars_trust": 0.1, "optimiser": "lars"})
+    assert (lars.optimiser, lars.lars_trust) == ("lars", 0.1)
+    with pytest.raises(FssBenchError, match="has no sgd_momentum"):
+        MOCO_V2.replace_options({"sgd_momentum": 0.5, "optimiser": "adamw"})
+
+
+def test_groups_are_checked_before_any_image() -> None:
+    recipe = MOCO_V2.replace_options({"batch_size": 6, "queue_size": 12})
+    with pytest.raises(FssBenchError, match="cannot be split into 2, 4 or 8 equal groups"):
+        check_batch(recipe, 1, batch_norm=True)
+    check_batch(recipe, 1, batch_norm=False)
+    check_batch(RECIPES["npid", 1].replace_options({"batch_size": 6}), 1, batch_norm=True)
+    with pytest.raises(FssBenchError, match="bn_groups=4: 6 images"):
+        check_batch(recipe.replace_options({"bn_groups": 4}), 1, batch_norm=True)
 
 
 def test_rates_of_steps() -> None:
@@ -203,16 +243,20 @@ def test_images_that_do_not_suffice(
 ) -> None:
     recipe = MOCO_V2.replace_options(options)
     with pytest.raises(FssBenchError, match=re.escape(text)) as caught:
-        check_fit(recipe, images, accumulate, ranks)
+        check(recipe, images, accumulate, ranks)
     cure = re.search(r"use --(?:option )?([a-z_-]+)[ =](\d+)", str(caught.value))
     if cure is not None:  # what is proposed must be accepted, perhaps with a fitting queue
         name, value = cure[1].replace("-", "_"), int(cure[2])
         mended = recipe.replace_options({name: value})
-        check_fit(
-            mended.replace_options({"queue_size": mended.batch_size}), images, accumulate, ranks
-        )
+        check(mended.replace_options({"queue_size": mended.batch_size}), images, accumulate, ranks)
         if name == "queue_size":
-            check_fit(mended, images, accumulate, ranks)
+            check(mended, images, accumulate, ranks)
+
+
+def check(recipe: Recipe, images: int, accumulate: int, ranks: int) -> None:
+    """In the order of a run, whose images come between the two."""
+    check_batch(recipe, ranks, batch_norm=False)
+    check_fit(recipe, images, accumulate, ranks)
 
 
 def test_largest_batch() -> None:

@@ -10,9 +10,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,18 +24,20 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny_pretraining import RECIPES, make_images, tiny_config
 from torch import Tensor, nn
+from torch import distributed as dist
 
 from fss_bench import create_backbone
 from fss_bench.compute import Compute
 from fss_bench.errors import FssBenchError, ResultsError
 from fss_bench.pretraining import trainer as trainer_module
-from fss_bench.pretraining.distributed import find_world
+from fss_bench.pretraining.curves import curves_png, figures_of
+from fss_bench.pretraining.distributed import World, find_world, joined
 from fss_bench.pretraining.encoder import Encoder
 from fss_bench.pretraining.objective import Objective, Outcome
-from fss_bench.pretraining.setup import PretrainConfig
+from fss_bench.pretraining.setup import PretrainConfig, build_start
 from fss_bench.pretraining.state import Folder
 from fss_bench.pretraining.trainer import Trainer, pretrain
-from fss_bench.pretraining.watching import Tick, Watch
+from fss_bench.pretraining.watching import Pretrained, Tick, Watch
 
 TIMES = ("seconds",)
 KILLS = 2
@@ -70,6 +74,13 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_images(tmp_path_factory.mktemp("images"))
 
 
+@pytest.fixture(autouse=True)
+def plot(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all that these runs do the plot takes longest: one test draws it."""
+    if request.function is not test_files_of_a_run:
+        monkeypatch.setattr("fss_bench.pretraining.finishing.curves_png", lambda *_: b"a plot")
+
+
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("labelled")
@@ -78,10 +89,26 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def finished(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pretrained]:
+    """The run of a method by `tiny_config`, made once for all tests, which leave it as it is."""
+
+    @cache
+    def run(method: str) -> Pretrained:
+        return pretrain(tiny_config(method, images, tmp_path_factory.mktemp(method)))
+
+    return run
+
+
+Finished = Callable[[str], Pretrained]
+
+
 @pytest.mark.parametrize("stop", [3, 5])
-def test_resumed_run_equals_an_uninterrupted_one(images: Path, tmp_path: Path, stop: int) -> None:
+def test_resumed_run_equals_an_uninterrupted_one(
+    images: Path, tmp_path: Path, stop: int, finished: Finished
+) -> None:
     """Stopped at the end of an epoch, and in the middle of one, after the checkpoint of step 4."""
-    whole = pretrain(tiny_config("moco-2", images, tmp_path / "whole"))
+    whole = finished("moco-2")
     broken = tiny_config("moco-2", images, tmp_path / "broken", save_every=2)
     with pytest.raises(CrashError):
         pretrain(broken, crash_after(stop))
@@ -178,11 +205,15 @@ def test_a_stopped_run_saves_and_goes_on(images: Path, tmp_path: Path, number: i
     assert_same(Folder(whole), Folder(broken))
 
 
-def test_training_moves_the_weights(images: Path, tmp_path: Path) -> None:
+def test_training_moves_the_weights(images: Path, tmp_path: Path, finished: Finished) -> None:
     """So that equal weights are no accident; another seed has others."""
+    short = {"options": {"epochs": 1}}
     runs = [
-        load_file(pretrain(tiny_config("moco-2", images, tmp_path / f"{i}", **c)).folder.weights)
-        for i, c in enumerate(({}, {"seed": 1}, {"options": {"epochs": 1}}))
+        load_file(finished("moco-2").folder.weights),
+        load_file(
+            pretrain(tiny_config("moco-2", images, tmp_path, seed=1, **short)).folder.weights
+        ),
+        {f"query.{k}": v for k, v in start_of(images, tmp_path / "start").items()},
     ]
     name = next(n for n in runs[0] if n.startswith("query.") and n.endswith("conv1.weight"))
     assert not torch.equal(runs[0][name], runs[1][name])
@@ -191,8 +222,14 @@ def test_training_moves_the_weights(images: Path, tmp_path: Path) -> None:
     assert not torch.equal(runs[0][name], runs[0][momentum])
 
 
-def test_workers_do_not_matter(images: Path, tmp_path: Path) -> None:
-    alone = pretrain(tiny_config("npid", images, tmp_path / "0"))
+def start_of(images: Path, output: Path) -> dict[str, Tensor]:
+    """The trunk before its first step, with the seed of `tiny_config`."""
+    trunk = open_trainer(tiny_config("moco-2", images, output)).objective.encoder.trunk
+    return trunk.state_dict()
+
+
+def test_workers_do_not_matter(images: Path, tmp_path: Path, finished: Finished) -> None:
+    alone = finished("npid")
     helped = pretrain(tiny_config("npid", images, tmp_path / "2", workers=2))
     assert_same(alone.folder, helped.folder)
 
@@ -269,6 +306,96 @@ def test_training_starts_from_weights(images: Path, tmp_path: Path) -> None:
     there = load_file(first.folder.weights)
     for name, tensor in trainer.objective.encoder.trunk.state_dict().items():
         assert torch.equal(tensor, there[f"query.{name}"])
+
+
+def test_starting_weights_are_not_loaded_again(
+    images: Path, tmp_path: Path, finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "start.safetensors"
+    file.write_bytes(finished("npid").folder.weights.read_bytes())
+    config = tiny_config("npid", images, tmp_path / "run", weights=str(file), save_every=1)
+    with pytest.raises(CrashError):
+        pretrain(config, crash_after(3))
+    state = torch.load(config.folder / "checkpoint.pt", weights_only=True)
+    assert state["config"]["weights_sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    with monkeypatch.context() as patch:
+        patch.setattr("fss_bench.weights.load_weights", broken)
+        assert pretrain(config).trained
+    file.write_bytes(finished("moco-2").folder.weights.read_bytes())
+    with pytest.raises(FssBenchError, match=r"weights_sha256 [0-9a-f]{64} there and"):
+        pretrain(config)
+
+
+def test_the_first_layout_is_handed_on(images: Path, tmp_path: Path, finished: Finished) -> None:
+    """Weights pretrained from weights that were pretrained: what the first needed stays needed."""
+    first = finished("npid").folder.weights
+    assert build_start(tiny_config("npid", images, tmp_path, weights=str(first))).layout == "timm"
+
+
+def test_the_network_is_left_in_training(images: Path, tmp_path: Path) -> None:
+    assert build_start(tiny_config("moco-2", images, tmp_path)).trunk.training
+
+
+def test_groups_are_checked_before_images(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fss_bench.pretraining.preparation.take_pictures", broken)
+    options = {"batch_size": 9, "queue_size": 18}
+    with pytest.raises(FssBenchError, match="cannot be split into 2, 4 or 8"):
+        pretrain(tiny_config("moco-2", images, tmp_path, options=options))
+    with pytest.raises(FssBenchError, match="bn_groups=2: 9 images"):
+        pretrain(tiny_config("moco-2", images, tmp_path, options={**options, "bn_groups": 2}))
+
+
+@pytest.mark.parametrize("place", ["write_weights", "write_curves", "write_record"])
+def test_killed_while_it_writes_its_results_a_run_writes_them_anew(
+    images: Path, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config("npid", images, tmp_path, options={"epochs": 1})
+    write = getattr(Folder, place)
+
+    def crash(folder: Folder, *content: Any) -> None:
+        if place != "write_record" or content[0]["finished"]:
+            raise CrashError
+        write(folder, *content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, place, crash)
+        with pytest.raises(CrashError):
+            pretrain(config)
+    assert json.loads((tmp_path / "pretrain.json").read_text())["finished"] is None
+    done = pretrain(config)
+    assert done.trained
+    record = json.loads(done.folder.record.read_text())
+    assert record["finished"]
+    again = pretrain(config)
+    assert not again.trained
+    assert again.record == record == done.record
+
+
+def test_results_are_on_the_disk_before_they_have_their_names(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []  # inodes, which files that are gone may have had before
+    sync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda f: (synced.append(os.fstat(f).st_ino), sync(f))[1])
+    done = pretrain(tiny_config("npid", images, tmp_path, options={"epochs": 1}))
+    places = [done.folder.checkpoint, done.folder.weights, done.folder.curves, done.folder.record]
+    last = {inode: i for i, inode in enumerate(synced)}
+    order = [last[file.stat().st_ino] for file in places]
+    assert order == sorted(order)
+    folder = tmp_path.stat().st_ino
+    assert [synced[i + 1] for i in order] == [folder] * 4
+
+
+def test_a_log_without_epochs_is_named(tmp_path: Path) -> None:
+    entries = [{"loss": 1.0}, {"kind": "epoch"}, {"kind": "start", "images": 3}]
+    with pytest.raises(ResultsError, match=r"log\.jsonl has no line of an epoch"):
+        figures_of(entries, tmp_path / "log.jsonl")
+    numbers = {"epoch": 1, "loss": 1.0, "accuracy": 0.5, "lr": 0.1, "seconds": 2.0}
+    figures = figures_of([*entries, {"kind": "epoch", **numbers}], tmp_path / "log.jsonl")
+    assert (figures["loss_last"], figures["seconds"]) == (1.0, 2.0)
+    assert curves_png(entries, "nothing to show").startswith(b"\x89PNG")
 
 
 def open_trainer(config: PretrainConfig) -> Trainer:
@@ -371,8 +498,7 @@ def test_accumulated_batches_equal_a_large_one(
         [e["loss"] for e in parts.folder.entries() if e["kind"] == "step"], rel=1e-5
     )
     one, other = (load_file(run.folder.weights) for run in (large, parts))
-    start = open_trainer(tiny_config("moco-2", images, tmp_path / "2")).objective.encoder.trunk
-    names = start.state_dict()
+    names = start_of(images, tmp_path / "2")
     moved = max((one[f"query.{n}"] - names[n]).abs().max().item() for n in names)
     apart = max((one[f"query.{n}"] - other[f"query.{n}"]).abs().max().item() for n in names)
     assert moved > 1e-3
@@ -380,13 +506,13 @@ def test_accumulated_batches_equal_a_large_one(
 
 
 @pytest.mark.parametrize("precision", ["bf16", pytest.param("fp16", marks=pytest.mark.slow)])
-def test_precisions(images: Path, tmp_path: Path, precision: str) -> None:
+def test_precisions(images: Path, tmp_path: Path, precision: str, finished: Finished) -> None:
     compute = Compute("cpu", precision)
     config = tiny_config("moco-2", images, tmp_path / "a", compute=compute, save_every=2)
     run = pretrain(config)
     tensors = load_file(run.folder.weights)
     assert {t.dtype for t in tensors.values()} == {torch.float32, torch.int64}
-    full = pretrain(tiny_config("moco-2", images, tmp_path / "b"))
+    full = finished("moco-2")
     assert run.figures["loss_last"] == pytest.approx(full.figures["loss_last"], rel=0.05)
     assert run.figures["loss_last"] != full.figures["loss_last"]
     state = torch.load(run.folder.checkpoint, weights_only=True)
@@ -428,7 +554,7 @@ def test_a_loss_that_is_no_number_stops_the_run(images: Path, tmp_path: Path) ->
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: Finished
 ) -> None:
     config = tiny_config("npid", images, tmp_path, save_every=2)
     whole = torch.save
@@ -441,14 +567,14 @@ def test_a_full_disk_leaves_the_checkpoint_before(
             raise OSError(errno.ENOSPC, "No space left on device")
         whole(state, file)
 
-    monkeypatch.setattr(torch, "save", fill)
-    with pytest.raises(ResultsError, match="No space left on device") as caught:
-        pretrain(config)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", fill)
+        with pytest.raises(ResultsError, match="No space left on device") as caught:
+            pretrain(config)
     assert "goes on from the last checkpoint" in str(caught.value)
     assert (tmp_path / "checkpoint.pt").read_bytes() == kept[0]
     assert not list(tmp_path.glob(".checkpoint*"))
-    monkeypatch.undo()
-    assert_same(pretrain(config).folder, pretrain(replace(config, output=tmp_path / "b")).folder)
+    assert_same(pretrain(config).folder, finished("npid").folder)
 
 
 def test_a_damaged_checkpoint_is_named(images: Path, tmp_path: Path) -> None:
@@ -520,6 +646,116 @@ def test_two_processes_agree(images: Path, labelled: Path, tmp_path: Path, metho
     (tmp_path / "more").mkdir()
     assert on_ranks(train_whole, tmp_path / "more") == [one[0], one[0]]
     assert_same(Folder(tmp_path / "run"), Folder(tmp_path / "whole"))
+
+
+class BrokenError(FssBenchError):
+    """What a test breaks."""
+
+
+def broken(*_: object) -> None:
+    raise BrokenError("no space")
+
+
+@pytest.mark.slow
+def test_a_failure_of_the_first_process_ends_both(
+    images: Path, labelled: Path, tmp_path: Path
+) -> None:
+    """Wherever it fails alone, the other neither waits nor speaks."""
+    places = ("append", "save", "write_record", "write_weights", "write_curves", "cut_log")
+
+    def fail(rank: int) -> list[str]:
+        found = []
+        for place in (*places, "knn", "loss"):
+            config = tiny_config("npid", images, tmp_path / place, options={"epochs": 1})
+            with pytest.MonkeyPatch.context() as patch:
+                if place in places and rank == 0:
+                    patch.setattr(Folder, place, broken)
+                if place == "knn":
+                    config = replace(config, knn=labelled)
+                    patch.setattr("fss_bench.pretraining.knn.knn_accuracy", broken)
+                if place == "loss":
+                    patch.setattr(trainer_module, "math", SimpleNamespace(isfinite=lambda _: False))
+                found.append(_ending(config))
+        return found
+
+    (tmp_path / "ranks").mkdir()
+    first, second = on_ranks(fail, tmp_path / "ranks")
+    assert first == [*["BrokenError"] * (len(places) + 1), "FssBenchError"]
+    assert second == ["ToldElsewhereError"] * len(first)
+
+
+def _ending(config: PretrainConfig) -> str:
+    try:
+        pretrain(config)
+    except Exception as error:
+        return type(error).__name__
+    return "none"
+
+
+@pytest.mark.slow
+def test_torchrun_says_a_failure_once(images: Path, tmp_path: Path) -> None:
+    """Of the first process alone, at its end; the other had a broken connection to tell of."""
+    (tmp_path / "weights.safetensors").mkdir()
+    words = arguments("npid", images, tmp_path)[1:]
+    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run(start, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert "cannot write to" in lines[0]
+    assert "gloo" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_process_that_goes_away_is_not_told_of_by_the_other(tmp_path: Path) -> None:
+    def leave(rank: int) -> str:
+        dist.destroy_process_group()
+        meeting = f"file://{tmp_path}/again"
+        patch = pytest.MonkeyPatch()
+        begin = dist.init_process_group
+        patch.setattr(
+            dist, "init_process_group", partial(begin, init_method=meeting, rank=rank, world_size=2)
+        )
+        world = World(rank, 2, rank)
+        found = ""
+        try:
+            with joined(world, torch.device("cpu")):
+                world.wait()
+                if rank == 0:
+                    raise ZeroDivisionError
+                world.wait()
+        except Exception as error:
+            found = type(error).__name__
+        patch.undo()
+        begin("gloo", init_method=f"{meeting}-2", rank=rank, world_size=2)
+        return found
+
+    (tmp_path / "ranks").mkdir()
+    ends = on_ranks(leave, tmp_path / "ranks")
+    assert ends == ["ZeroDivisionError", "ToldElsewhereError"]
+
+
+def test_processes_add_up_once_a_step(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losses, wishes to stop and lost images travel together."""
+    sums: list[int] = []
+    monkeypatch.setattr(World, "total", lambda self, v: (sums.append(len(v)), v)[1])
+    pretrain(tiny_config("npid", images, tmp_path, options={"epochs": 1}))
+    assert sums == [4, 4, 4]
+
+
+def test_no_other_gpu_is_seeded(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = open_trainer(tiny_config("moco-2", images, tmp_path, options={"epochs": 1}))
+    seeded: list[int] = []
+    monkeypatch.setattr("torch.cuda.manual_seed_all", seeded.append)
+    torch.random.manual_seed(0)
+    assert seeded == [0]  # what it would do
+    trainer.run()
+    assert seeded == [0]
 
 
 @pytest.mark.slow

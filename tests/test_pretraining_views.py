@@ -3,19 +3,22 @@
 import hashlib
 import pickle
 import random
+import struct
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 from tiny_pretraining import make_images
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional as F
 
+from fss_bench.errors import DatasetError
 from fss_bench.pretraining import pictures as pictures_module
 from fss_bench.pretraining.pictures import (
     check_pictures,
@@ -127,6 +130,29 @@ def test_too_large_images_are_skipped(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "30 x 20" in checked.skipped[0][1]
 
 
+@pytest.mark.parametrize("kind", [MemoryError, NotImplementedError, struct.error, RuntimeError])
+@pytest.mark.parametrize("place", ["_look", "read_image"])
+def test_whatever_a_decoder_raises_the_image_is_skipped(
+    kind: type[Exception], place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_images(tmp_path, 2)
+    whole = getattr(pictures_module, place)
+
+    def fail(path: Path) -> Any:
+        if path.name == "001.jpg":
+            raise kind("of a decoder")
+        return whole(path)
+
+    monkeypatch.setattr(pictures_module, place, fail)
+    found = find_pictures([tmp_path])
+    with pytest.raises(DatasetError, match=r"001\.jpg cannot be read .*of a decoder"):
+        read_picture(found[1].path)
+    checked, _ = check_pictures(found)
+    assert [p.name for p in checked.usable] == ["000.jpg"]
+    views = Views(found, RECIPES["npid", 1], seed=0)
+    assert "001.jpg cannot be read" in str(collate([views[0, 0], views[0, 1]]).problem)
+
+
 def test_digest_is_of_names_and_contents(tmp_path: Path) -> None:
     make_images(tmp_path / "a", 3)
     make_images(tmp_path / "b", 3)
@@ -162,6 +188,22 @@ def draw(key: tuple[str, int], picture: Image.Image, count: int, **options: Any)
     return drawn
 
 
+Drawn = Callable[[tuple[str, int], tuple[int, int, int]], list[Any]]
+EVEN, WHITE = (100, 100, 100), (255, 255, 255)
+RED, DARK_RED = (200, 60, 60), (120, 20, 20)
+
+
+@pytest.fixture(scope="module")
+def drawn() -> Drawn:
+    """240 draws of the views of an even picture, by method and colour; made once for all tests."""
+
+    @cache
+    def once(key: tuple[str, int], colour: tuple[int, int, int]) -> list[Any]:
+        return draw(key, Image.new("RGB", (16, 16), colour), 240)
+
+    return once
+
+
 def share(flags: list[bool]) -> float:
     return sum(flags) / len(flags)
 
@@ -180,9 +222,9 @@ def test_views_are_squares_in_zero_to_one(key: tuple[str, int], tmp_path: Path) 
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_a_fifth_of_views_is_grey(key: tuple[str, int]) -> None:
-    red = Image.new("RGB", (16, 16), (200, 60, 60))
-    grey = [bool((v[0] == v[1]).all() and (v[1] == v[2]).all()) for (v, *_) in draw(key, red, 240)]
+def test_a_fifth_of_views_is_grey(key: tuple[str, int], drawn: Drawn) -> None:
+    red = DARK_RED if key[0] == "moco" else RED  # which SimCLR's brightness would make black
+    grey = [bool((v[0] == v[1]).all() and (v[1] == v[2]).all()) for (v, *_) in drawn(key, red)]
     assert 0.14 < share(grey) < 0.26
 
 
@@ -190,17 +232,17 @@ def test_a_fifth_of_views_is_grey(key: tuple[str, int]) -> None:
     ("key", "unchanged"),
     [(("moco", 1), 0.0), (("npid", 1), 0.0), (("moco", 2), 0.2), (("simclr", 1), 0.2)],
 )
-def test_share_of_views_without_jitter(key: tuple[str, int], unchanged: float) -> None:
+def test_share_of_views_without_jitter(
+    key: tuple[str, int], unchanged: float, drawn: Drawn
+) -> None:
     """Of what a view does, jitter of brightness alone changes an even grey."""
-    even = Image.new("RGB", (16, 16), (100, 100, 100))
-    kept = share([bool(((255 * v).round() == 100).all()) for (v, *_) in draw(key, even, 240)])
+    kept = share([bool(((255 * v).round() == 100).all()) for (v, *_) in drawn(key, EVEN)])
     assert abs(kept - unchanged) < (0.04 if unchanged == 0 else 0.07)  # a jitter may be near 1
 
 
 @pytest.mark.parametrize(("key", "most"), [(("moco", 1), 0.4), (("moco", 2), 0.4)])
-def test_strength_of_brightness(key: tuple[str, int], most: float) -> None:
-    even = Image.new("RGB", (16, 16), (100, 100, 100))
-    factors = torch.stack([view.mean() * 2.55 for (view, *_) in draw(key, even, 240)])
+def test_strength_of_brightness(key: tuple[str, int], most: float, drawn: Drawn) -> None:
+    factors = torch.stack([view.mean() * 2.55 for (view, *_) in drawn(key, EVEN)])
     assert (factors - 1).abs().max() <= most + 0.01
     assert (factors - 1).max() > 0.9 * most
     assert (factors - 1).min() < -0.9 * most
@@ -216,16 +258,16 @@ def hue(view: Tensor) -> float:
     ("key", "most"),
     [(("moco", 1), 0.4), (("moco", 2), 0.1), (("moco", 3), 0.1)],
 )
-def test_strength_of_hue(key: tuple[str, int], most: float) -> None:
-    red = Image.new("RGB", (16, 16), (120, 20, 20))
-    turns = [abs(hue(v)) for (v, *_) in draw(key, red, 200) if v[:, 8, 8].unique().numel() > 1]
+def test_strength_of_hue(key: tuple[str, int], most: float, drawn: Drawn) -> None:
+    views = [v for (v, *_) in drawn(key, DARK_RED)]
+    turns = [abs(hue(v)) for v in views if v[:, 8, 8].unique().numel() > 1]
     assert 0.85 * most < max(turns) < most + 0.03
 
 
-def test_brightness_of_simclr_is_added() -> None:
+def test_brightness_of_simclr_is_added(drawn: Drawn) -> None:
     """Up to 0.8 of the range: multiplied, a grey of 40 would not reach beyond 72."""
-    even = Image.new("RGB", (16, 16), (40, 40, 40))
-    values = torch.stack([255 * view.mean() for (view, *_) in draw(("simclr", 1), even, 240)])
+    dark = drawn(("simclr", 1), (40, 40, 40))
+    values = torch.stack([255 * view.mean() for (view, *_) in dark])
     assert values.min() == 0
     assert 225 < values.max() <= 40 + 204
 
@@ -252,6 +294,27 @@ def test_blur_shrinks_with_the_view() -> None:
     assert blur_range(56) == (0.025, 0.5)
 
 
+@pytest.mark.parametrize("key", [("moco", 2), ("moco", 3), ("simclr", 1)])
+def test_views_are_blurred_as_their_size_asks(
+    key: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sigmas that reach Pillow fill the range of the view's size and do not leave it."""
+    sigmas: list[float] = []
+
+    class Recorder(ImageFilter.GaussianBlur):
+        def __init__(self, radius: float) -> None:
+            sigmas.append(radius)
+            super().__init__(radius)
+
+    monkeypatch.setattr(ImageFilter, "GaussianBlur", Recorder)
+    draw(key, striped(), 60, image_size=56)
+    low, high = blur_range(56)
+    assert low <= min(sigmas) < low + 0.15 * (high - low)
+    assert high - 0.15 * (high - low) < max(sigmas) <= high
+    blurs = {("moco", 2): 2 * 0.5, ("moco", 3): 1 + 0.1, ("simclr", 1): 2 * 0.5}  # of two views
+    assert abs(len(sigmas) / 60 - blurs[key]) < 0.3
+
+
 def test_share_of_blurred_views(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stripes of a pixel lose their contrast to blurs of more than half a pixel: 0.77 of them."""
     monkeypatch.setattr("fss_bench.pretraining.views.blur_range", lambda _: (0.1, 2.0))
@@ -269,10 +332,10 @@ def test_share_of_blurred_views(monkeypatch: pytest.MonkeyPatch) -> None:
     assert blurred[3, 1] < 0.4  # a tenth blurred, and a fifth whose white was solarised to black
 
 
-def test_only_the_second_view_of_moco_v3_is_solarised() -> None:
+def test_only_the_second_view_of_moco_v3_is_solarised(drawn: Drawn) -> None:
     """Jitter leaves white above 128; solarised, it is below."""
-    drawn = draw(("moco", 3), Image.new("RGB", (16, 16), (255, 255, 255)), 240)
-    dark = [share([bool(views[i].mean() < 0.5) for views in drawn]) for i in range(2)]
+    white = drawn(("moco", 3), WHITE)
+    dark = [share([bool(views[i].mean() < 0.5) for views in white]) for i in range(2)]
     assert dark[0] == 0
     assert 0.14 < dark[1] < 0.26
 

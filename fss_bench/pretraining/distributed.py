@@ -5,23 +5,31 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar, cast
+from inspect import signature
+from typing import Any, TypeVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
-from fss_bench.errors import FssBenchError
+from fss_bench.errors import FssBenchError, one_line
+from fss_bench.pretraining.telling import ToldElsewhereError
 
 T = TypeVar("T")
 
 
-class ToldElsewhereError(FssBenchError):
-    """A mistake that another process of the run says, so that it is said once."""
-
-
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """What torchrun sets for each of its processes."""
+BUFFERS = (
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in signature(DistributedDataParallel).parameters
+    else "broadcast_buffers"
+)
+"""What torch calls the sending of queue and statistics before each forward; newer ones rename it.
+
+Queues are equal anyway, and statistics of batch norm play no part in training.
+"""
 PATIENCE = timedelta(hours=6)
 """That the others wait while the first process checks images or measures kNN."""
 
@@ -50,11 +58,12 @@ class World:
         if device.type != "cuda" or self.size == 1:
             return device
         if self.local_rank >= torch.cuda.device_count():
-            raise FssBenchError(
-                f"process {self.local_rank} of this machine has no GPU, there are "
-                f"{torch.cuda.device_count()}: start torchrun with --nproc-per-node "
-                f"{torch.cuda.device_count()}"
+            count = torch.cuda.device_count()
+            text = (
+                f"process {self.local_rank} of this machine has no GPU, there are {count}: start "
+                f"torchrun with --nproc-per-node {count}"
             )
+            raise FssBenchError(text) if self.local_rank == count else ToldElsewhereError(text)
         return torch.device("cuda", self.local_rank)
 
     def share(self, value: T) -> T:
@@ -69,42 +78,50 @@ class World:
         """What a call gives in the first process; None in the others, which wait for it.
 
         Raises:
-            FssBenchError: in every process, where the call raises it.
+            Exception: in the first process, what the call raises.
+            ToldElsewhereError: in the others then.
         """
         if self.size == 1:
             return call()
-        result, problem = None, None
+        result, failure = None, None
         if self.is_first:
             try:
                 result = call()
-            except FssBenchError as error:
-                problem = str(error)
-        problem = self.share(problem)
+            except Exception as error:  # of any kind: the others must not wait in vain
+                failure = error
+        problem = self.share(None if failure is None else one_line(failure))
+        if failure is not None:
+            raise failure
         if problem is not None:
-            raise FssBenchError(problem) if self.is_first else ToldElsewhereError(problem)
+            raise ToldElsewhereError(problem)
         return result
 
     def together(self, call: Callable[[], T]) -> T:
         """What a call gives in this process, once it succeeded in all.
 
         Raises:
-            FssBenchError: in every process, where the call raises it in any; the first that failed
-                says why.
+            Exception: in the first process where the call failed, what it raised.
+            ToldElsewhereError: in all others then.
         """
         if self.size == 1:
             return call()
-        result, problem = None, None
+        result, failure = None, None
         try:
             result = call()
-        except FssBenchError as error:
-            problem = str(error)
+        except Exception as error:  # of any kind: the others must not wait in vain
+            failure = error
         problems: list[str | None] = [None] * self.size
-        dist.all_gather_object(problems, problem)
+        dist.all_gather_object(problems, None if failure is None else one_line(failure))
         failed = [rank for rank, text in enumerate(problems) if text is not None]
         if failed:
-            text = str(problems[failed[0]])
-            raise FssBenchError(text) if failed[0] == self.rank else ToldElsewhereError(text)
+            if failure is not None and failed[0] == self.rank:
+                raise failure
+            raise ToldElsewhereError(str(problems[failed[0]]))
         return cast(T, result)
+
+    def mistake(self, text: str) -> FssBenchError:
+        """What to raise for a mistake that every process finds: the first one says it."""
+        return FssBenchError(text) if self.is_first else ToldElsewhereError(text)
 
     def total(self, values: Tensor) -> Tensor:
         """Sum over the processes."""
@@ -148,7 +165,11 @@ def find_world() -> World:
 
 @contextmanager
 def joined(world: World, device: torch.device) -> Iterator[None]:
-    """Connect the processes of a run: nccl between GPUs, gloo between CPUs."""
+    """Connect the processes of a run: nccl between GPUs, gloo between CPUs.
+
+    Raises:
+        ToldElsewhereError: another process went away, which says why.
+    """
     if world.size == 1 or dist.is_initialized():
         yield
         return
@@ -157,5 +178,23 @@ def joined(world: World, device: torch.device) -> Iterator[None]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield
+    except RuntimeError as error:
+        if not _is_of_connection(error):
+            raise
+        raise ToldElsewhereError(one_line(error)) from error
     finally:
         dist.destroy_process_group()
+
+
+def distribute(module: nn.Module, world: World, device: torch.device) -> nn.Module:
+    """A module whose gradients are means over the processes."""
+    if world.size == 1:
+        return module
+    devices = [device] if device.type == "cuda" else None
+    options: dict[str, Any] = {BUFFERS: False}
+    return DistributedDataParallel(module, device_ids=devices, **options)
+
+
+def _is_of_connection(error: RuntimeError) -> bool:
+    """Whether a process that others talked to went away; gloo's errors have no type."""
+    return isinstance(error, dist.DistError) or "gloo/transport" in str(error)

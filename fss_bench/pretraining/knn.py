@@ -20,11 +20,13 @@ from torchvision.transforms import v2
 
 from fss_bench.errors import DatasetError, FssBenchError, shorten
 from fss_bench.pretraining.encoder import Encoder
+from fss_bench.pretraining.objective import Objective
 from fss_bench.pretraining.pictures import (
     Picture,
     Pictures,
     Progress,
     check_pictures,
+    first_problem,
     list_pictures,
     read_picture,
 )
@@ -91,6 +93,29 @@ def find_labelled(folder: Path, workers: int = 0, progress: Progress | None = No
             "the folder"
         )
     return Labelled(checked.usable, labels, tuple(classes), checked)
+
+
+def measure(
+    objective: Objective, labelled: Labelled, size: int, device: torch.device, workers: int
+) -> dict[str, float]:
+    """`knn`, the accuracy of an objective's trunk; `knn_momentum` where it has a slow one.
+
+    Args:
+        objective: what is trained.
+        labelled: images with their classes.
+        size, device, workers: see `encode`.
+
+    Raises:
+        FssBenchError: an image has become unreadable.
+    """
+    encoders = {"knn": objective.encoder, "knn_momentum": objective.momentum_encoder}
+    return {
+        name: knn_accuracy(
+            encode(encoder, labelled.pictures, size, device, workers), labelled.labels
+        )
+        for name, encoder in encoders.items()
+        if encoder is not None
+    }
 
 
 def encode(
@@ -166,8 +191,7 @@ def _vote(vectors: NDArray[np.float64], labels: NDArray[np.int64], start: int) -
 
 def _together(items: Sequence[Tensor | str]) -> Tensor | str:
     """A batch, or the first problem of one."""
-    problems = [item for item in items if isinstance(item, str)]
-    return problems[0] if problems else torch.stack([i for i in items if isinstance(i, Tensor)])
+    return first_problem(items) or torch.stack([i for i in items if isinstance(i, Tensor)])
 
 
 def _bounded(picture: Image.Image) -> Image.Image:

@@ -18,13 +18,10 @@ from lightly.models.utils import batch_shuffle, batch_unshuffle, update_momentum
 from lightly.utils.dist import world_size
 from torch import Tensor, nn
 
-from fss_bench.errors import FssBenchError
+from fss_bench.pretraining.batches import check_queue, default_bn_groups
 from fss_bench.pretraining.encoder import Encoder, feature_size, has_batch_norm, momentum_copy
 from fss_bench.pretraining.objective import Objective, Outcome, full_precision, momentum_at
 from fss_bench.pretraining.recipes import Recipe
-
-SMALLEST_GROUP = 4
-"""Images from which batch normalisation takes its statistics, at least, by default."""
 
 
 class MoCo(Objective):
@@ -103,38 +100,3 @@ class MoCo(Objective):
     def _extra_tensors(self) -> dict[str, Tensor]:
         bank = self.contrast.memory_bank
         return {"queue": bank.bank, "queue_pointer": bank.bank_ptr}
-
-
-def default_bn_groups(batch: int, world: int) -> int:
-    """Groups that batch normalisation sees apart: as many as on the paper's 8 GPUs, if it can be.
-
-    Args:
-        batch: images of a forward pass, of all ranks.
-        world: number of ranks; with several of them, each is one group.
-
-    Raises:
-        FssBenchError: no split into 2, 4 or 8 equal groups of at least 4 images.
-    """
-    if world > 1:
-        return 1
-    for groups in (8, 4, 2):
-        if batch % groups == 0 and batch >= SMALLEST_GROUP * groups:
-            return groups
-    raise FssBenchError(
-        f"a batch of {batch} images cannot be split into 2, 4 or 8 equal groups of at least "
-        f"{SMALLEST_GROUP} images for shuffled batch normalisation: choose a --batch-size of "
-        f"{max(2 * SMALLEST_GROUP, batch + batch % 2)}, or set bn_groups"
-    )
-
-
-def check_queue(queue_size: int, batch: int) -> None:
-    """Refuse a queue that does not hold whole batches of all ranks.
-
-    Raises:
-        FssBenchError: `queue_size` is no multiple of `batch`.
-    """
-    if queue_size < batch or queue_size % batch:
-        raise FssBenchError(
-            f"a queue of {queue_size} keys does not hold whole batches of {batch}: choose "
-            f"queue_size={max(1, queue_size // batch) * batch}"
-        )

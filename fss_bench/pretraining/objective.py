@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 from fss_bench.errors import FssBenchError
 from fss_bench.pretraining.encoder import Encoder
 from fss_bench.pretraining.recipes import Recipe
+
+EXTRA = ("lightly", "matplotlib")
+"""What pip installs with `fss-bench[pretrain]` alone."""
 
 
 class Outcome(NamedTuple):
@@ -95,6 +99,20 @@ def full_precision(like: Tensor) -> torch.autocast:
     return torch.autocast(like.device.type, enabled=False)
 
 
+def check_extra() -> None:
+    """See that what pretraining needs beside the rest is there.
+
+    Raises:
+        FssBenchError: names what is not installed.
+    """
+    missing = [name for name in EXTRA if find_spec(name) is None]
+    if missing:
+        raise FssBenchError(
+            f"pretraining needs {' and '.join(missing)}, which is not installed: "
+            "pip install 'fss-bench[pretrain]'"
+        )
+
+
 def create_objective(
     recipe: Recipe, trunk: nn.Module, mean: Sequence[float], std: Sequence[float], images: int
 ) -> Objective:
@@ -107,21 +125,9 @@ def create_objective(
         images: number of images in the data set.
 
     Raises:
-        FssBenchError: lightly is not installed, or recipe and trunk do not go together.
+        FssBenchError: an extra is not installed, or recipe and trunk do not go together.
     """
-    try:
-        return _create(recipe, trunk, mean, std, images)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "lightly":
-            raise
-        raise FssBenchError(
-            "pretraining needs lightly, which is not installed: pip install 'fss-bench[pretrain]'"
-        ) from error
-
-
-def _create(
-    recipe: Recipe, trunk: nn.Module, mean: Sequence[float], std: Sequence[float], images: int
-) -> Objective:
+    check_extra()
     if recipe.method == "npid":
         from fss_bench.pretraining.npid import NPID
 

@@ -179,13 +179,28 @@ def read_picture(path: Path) -> Image.Image:
     """A photograph as RGB, turned upright as its EXIF data say.
 
     Raises:
-        DatasetError: missing, truncated, not an image, or larger than `LARGEST`.
+        DatasetError: missing, truncated, not an image, larger than `LARGEST`, or one that Pillow
+            fails at in any other way.
     """
+    try:
+        return _read_upright(path)
+    except DatasetError:
+        raise
+    except Exception as error:  # of any kind: Pillow's decoders meet strangers' files here
+        raise DatasetError(f"image {path} cannot be read ({one_line(error)[:160]})") from error
+
+
+def _read_upright(path: Path) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd EXIF data and palettes, once an image and worker
         orientation = _look(path)
         picture = Image.fromarray(read_image(path))
     return picture.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else picture
+
+
+def first_problem(items: Iterable[object]) -> str | None:
+    """Of images that were read, or why they could not be: the first such reason."""
+    return next((item for item in items if isinstance(item, str)), None)
 
 
 def note_skipped(pictures: Pictures) -> str | None:
@@ -241,7 +256,9 @@ def _look(path: Path) -> int:
         raise DatasetError(
             f"image {path} cannot be read: by its content it is none of {', '.join(FORMATS)}"
         ) from error
-    except (OSError, SyntaxError, ValueError, TypeError, ArithmeticError):
+    except DatasetError:
+        raise
+    except Exception:
         return 1  # read_image says better what is wrong
 
 
@@ -259,7 +276,7 @@ class _Checks(TorchDataset[Checked]):
         try:
             read_picture(path)
             return Checked(hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest())
-        except Exception as error:  # of any kind: Pillow's decoders meet strangers' files here
+        except Exception as error:  # DatasetError, or no memory for the file's bytes
             return Checked(problem=one_line(error))
 
 

@@ -1,5 +1,6 @@
 """A pretraining run before its first step: backbone, images, plan, and what identifies it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -7,12 +8,14 @@ from typing import Any
 import torch
 
 from fss_bench import cost
+from fss_bench.pretraining.batches import check_batch, check_fit
 from fss_bench.pretraining.distributed import World
+from fss_bench.pretraining.encoder import has_batch_norm
 from fss_bench.pretraining.knn import Labelled, find_labelled
 from fss_bench.pretraining.pictures import Pictures, note_skipped, take_pictures
 from fss_bench.pretraining.recipes import Recipe
 from fss_bench.pretraining.schedule import Plan
-from fss_bench.pretraining.setup import PretrainConfig, Start, build_start, check_fit
+from fss_bench.pretraining.setup import PretrainConfig, Start, build_start
 from fss_bench.pretraining.state import Folder
 from fss_bench.pretraining.watching import Watch
 
@@ -59,6 +62,7 @@ class Job:
         return {
             "backbone": config.backbone,
             "weights": config.weights,
+            "weights_sha256": self.start.weights_sha256,
             "images": len(self.pictures.usable),
             "images_sha256": self.pictures.sha256,
             "accumulate": config.accumulate,
@@ -118,7 +122,12 @@ class Job:
 
 
 def prepare(
-    config: PretrainConfig, world: World, device: torch.device, folder: Folder, watch: Watch
+    config: PretrainConfig,
+    world: World,
+    device: torch.device,
+    folder: Folder,
+    watch: Watch,
+    before: Mapping[str, Any] | None = None,
 ) -> Job:
     """Build the backbone, find and check the images, and see that they suffice.
 
@@ -128,13 +137,16 @@ def prepare(
         device: of this process.
         folder: where the check of the images is kept.
         watch: who is told of it.
+        before: identity of the run that is gone on with; None at the start.
 
     Raises:
         FssBenchError: a mistake the user can mend.
     """
-    start = world.together(lambda: build_start(config))
+    start = world.together(lambda: build_start(config, before))
+    recipe, batch_norm = start.recipe, has_batch_norm(start.trunk)
+    world.together(lambda: check_batch(recipe, world.size, batch_norm))
     pictures = _find_pictures(config, world, folder, watch)
-    recipe, count = start.recipe, len(pictures.usable)
+    count = len(pictures.usable)
     world.together(lambda: check_fit(recipe, count, config.accumulate, world.size))
     labelled = _find_labelled(config, world, watch)
     plan = Plan(count, recipe.batch_size, config.accumulate, recipe.epochs, config.seed)

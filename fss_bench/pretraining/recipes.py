@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from fss_bench.errors import FssBenchError, UnknownNameError
 from fss_bench.options import construct
+from fss_bench.pretraining.recipe_options import check_used, complaint, read_shares
 
 
 @dataclass(frozen=True)
@@ -118,36 +119,18 @@ class Recipe:
 
         Raises:
             UnknownNameError: an option that recipes do not have; the nearest is suggested.
-            FssBenchError: a value of another type, or one that cannot be.
+            FssBenchError: a value of another type, one that cannot be, or one of no use here.
         """
         given = dict(options)
         if "decay_at" in given:
-            given["decay_at"] = _shares(given["decay_at"])
-        self._check_used(given)
+            given["decay_at"] = read_shares(given["decay_at"])
         fixed = {"method": self.method, "version": self.version}
         own = {k: v for k, v in vars(self).items() if k not in fixed}
         changed = construct(Recipe, f"recipe {self.label}", fixed, {**own, **given})
+        check_used(changed, options)
         _check(changed)
         return changed
 
-    def _check_used(self, options: Mapping[str, Any]) -> None:
-        for name in options:
-            users = _USED_BY.get(name, (self.label,))
-            if self.label not in users:
-                raise FssBenchError(
-                    f"{self.label} has no {name}: only {', '.join(users)} has it; leave it out"
-                )
-
-
-_USED_BY: dict[str, tuple[str, ...]] = {
-    "queue_size": ("moco-v1", "moco-v2"),
-    "bn_groups": ("moco-v1", "moco-v2"),
-    "momentum": ("moco-v1", "moco-v2", "moco-v3"),
-    "momentum_schedule": ("moco-v1", "moco-v2", "moco-v3"),
-    "negatives": ("npid-v1",),
-    "memory_momentum": ("npid-v1",),
-}
-"""Numbers that not every method has -> those that have it."""
 
 _MOCO_V1 = Recipe(
     "moco",
@@ -281,30 +264,6 @@ def recipe_for(method: str, version: int | None = None, vit: bool = False) -> Re
     return VIT_RECIPES.get(key, RECIPES[key]) if vit else RECIPES[key]
 
 
-def _shares(value: Any) -> tuple[float, ...]:
-    parts = value.replace("-", ",").split(",") if isinstance(value, str) else value
-    try:
-        return tuple(float(p) for p in (parts if isinstance(parts, list | tuple) else [parts]))
-    except (TypeError, ValueError):
-        raise FssBenchError(
-            f"option decay_at={value!r}: write shares of the epochs, as in decay_at=0.6,0.8"
-        ) from None
-
-
-_LEAST = {
-    "epochs": 1,
-    "batch_size": 2,  # one image is no contrast, and batch norm needs two
-    "image_size": 8,
-    "lr_batch": 1,
-    "dim": 1,
-    "queue_size": 1,
-    "bn_groups": 0,
-    "negatives": 1,
-}
-_OPEN_SHARES = ("momentum", "memory_momentum", "sgd_momentum")
-_POSITIVE = ("lr", "temperature", "decay_factor", "lars_trust", "crop_min")
-
-
 def _check(recipe: Recipe) -> None:
     """Raise FssBenchError for a number that cannot be; 0 stays allowed where a method has none."""
     own = VIT_RECIPES.get((recipe.method, recipe.version)), RECIPES[recipe.method, recipe.version]
@@ -315,27 +274,6 @@ def _check(recipe: Recipe) -> None:
             raise FssBenchError(f"option {name}={value!r}: it must be one of {known}")
         unchanged = any(r is not None and getattr(r, name) == value for r in own)
         unchanged = unchanged and name != "warmup_epochs"  # whose bound is another number
-        text = None if unchanged else _complaint(recipe, name, value)
+        text = None if unchanged else complaint(recipe, name, value)
         if text is not None:
             raise FssBenchError(f"option {name}={value}: it must be {text}")
-
-
-def _complaint(recipe: Recipe, name: str, value: Any) -> str | None:
-    """What a changed number must be, where it is not; NaN is nothing that it must be."""
-    if name in _LEAST and not value >= _LEAST[name]:
-        return f"{_LEAST[name]} or more"
-    if name in _POSITIVE and not 0 < value < float("inf"):
-        return "more than 0"
-    if name == "crop_min" and value > 1:
-        return "at most 1"
-    if name in _OPEN_SHARES and not 0 <= value < 1:
-        return "at least 0 and less than 1"
-    if name in ("weight_decay", "hidden") and not 0 <= value < float("inf"):
-        return "0 or more"
-    if name == "warmup_epochs" and not 0 <= value < recipe.epochs:
-        return (
-            f"0 or more and less than the {recipe.epochs} epochs: give --option warmup_epochs too"
-        )
-    if name == "decay_at" and not all(0 < share < 1 for share in value):
-        return "shares between 0 and 1"
-    return None

@@ -1,5 +1,6 @@
 """What a pretraining run is asked to do, checked before the first step."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,6 +89,7 @@ class Start:
         recipe: that the method takes with it.
         mean, std: per channel of [0, 1], as the weights want images; SimCLR takes them as they are.
         layout: whose rules the network was built by: that of the weights it starts from.
+        weights_sha256: of the file it starts from, or of downloaded tensors; None for `none`.
     """
 
     trunk: Any
@@ -95,10 +97,17 @@ class Start:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     layout: str
+    weights_sha256: str | None
 
 
-def build_start(config: PretrainConfig) -> Start:
+def build_start(config: PretrainConfig, before: Mapping[str, Any] | None = None) -> Start:
     """Build the backbone and load its starting weights.
+
+    Args:
+        config: what is asked.
+        before: identity of the run that is gone on with. Where it started from the same weights,
+            they are not loaded again, as its checkpoint holds what became of them; a file is
+            opened all the same, to see that it is the same one.
 
     Raises:
         UnknownNameError: timm has no such model.
@@ -124,19 +133,44 @@ def build_start(config: PretrainConfig) -> Start:
             f"--weights {config.weights}: MoCo v3 starts a transformer with random patches and "
             "fixed positions of its own: drop --weights, or take --version 2"
         )
-    load_weights(trunk, name, source)
+    digest = source.sha256
+    if before is not None and _started_from(before, config, digest):
+        digest = before["weights_sha256"]
+        if source.reading is not None:
+            source.reading.rules.adapt(trunk)
+    elif config.weights == "none":
+        load_weights(trunk, name, source)
+    else:
+        digest = load_weights(trunk, name, source).sha256
     _check_size(trunk, name, recipe.image_size)
     mean, std = source.statistics(known)
     if recipe.method == "simclr":
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    layout = source.reading.layout if source.reading else "timm"
-    return Start(trunk, recipe, tuple(mean), tuple(std), layout)
+    return Start(trunk, recipe, tuple(mean), tuple(std), _layout_of(source), digest)
+
+
+def _layout_of(source: Any) -> str:
+    """The published layout that a network came from: a file of ours says what it came from."""
+    from fss_bench.weight_files import METADATA, read_metadata
+
+    if source.reading is None:
+        return "timm"
+    about = json.loads(read_metadata(Path(source.name)).get(METADATA, "{}"))
+    return str(about.get("layout", source.reading.layout))
+
+
+def _started_from(before: Mapping[str, Any], config: PretrainConfig, sha256: str | None) -> bool:
+    """Whether an earlier run started from these very weights; `sha256` is known of files alone."""
+    same = before["backbone"] == config.backbone and before["weights"] == config.weights
+    there = before.get("weights_sha256")
+    return bool(same and (sha256 is None or sha256 == there))
 
 
 def _check_size(trunk: Any, name: str, size: int) -> None:
     """Refuse views that a network cannot take, before images are read."""
     import torch
 
+    was_training = trunk.training
     trunk.eval()
     try:
         with torch.no_grad():
@@ -146,57 +180,11 @@ def _check_size(trunk: Any, name: str, size: int) -> None:
             f"{name} does not take views of {size} px ({one_line(error)[:100]}): choose another "
             "--image-size"
         ) from error
+    finally:
+        trunk.train(was_training)
 
 
 def _is_vit(trunk: Any) -> bool:
     from timm.models.vision_transformer import VisionTransformer
 
     return isinstance(trunk, VisionTransformer)
-
-
-def check_fit(recipe: Recipe, images: int, accumulate: int, ranks: int) -> None:
-    """Refuse a batch or a queue that the images cannot fill.
-
-    Args:
-        recipe: batch and queue.
-        images: how many there are.
-        accumulate: forwards a step.
-        ranks: processes that share a batch.
-
-    Raises:
-        FssBenchError: with the numbers and a value that fits.
-    """
-    batch, queue = recipe.batch_size, recipe.queue_size
-    if batch % ranks or batch < 2 * ranks:
-        raise FssBenchError(
-            f"a batch of {batch} images cannot be shared by {ranks} processes: use --batch-size "
-            f"{max(2, -(-batch // ranks)) * ranks}"
-        )
-    step = batch * accumulate
-    if step > images:
-        fits = largest_batch(images // accumulate, ranks)
-        cure = f"use --batch-size {fits}, or give" if fits >= 2 * ranks else "give"
-        raise FssBenchError(
-            f"{images} usable images do not fill one step of {batch} x {accumulate} = {step}: "
-            f"{cure} {step} images or more"
-        )
-    groups, share = recipe.bn_groups, batch // ranks
-    if groups and (share % groups or share < 2 * groups):
-        raise FssBenchError(
-            f"bn_groups={groups}: {share} images a forward and process make no such number of "
-            "equal groups of two or more: choose another --batch-size, or other bn_groups"
-        )
-    if queue and (queue > images or queue % batch):
-        fits = max(1, min(queue, images) // batch) * batch
-        why = (
-            f"is more than the {images} usable images"
-            if queue > images
-            else f"is no multiple of the batch of {batch}"
-        )
-        raise FssBenchError(f"a queue of {queue} keys {why}: use --option queue_size={fits}")
-
-
-def largest_batch(images: int, ranks: int) -> int:
-    """The largest power of two times `ranks` that is at most `images`; 0 if there is none."""
-    share = images // ranks
-    return ranks * 2 ** (share.bit_length() - 1) if share else 0

@@ -2,18 +2,17 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
 from fss_bench.errors import FssBenchError, ResultsError, one_line
-from fss_bench.results import write_text, write_whole
 from fss_bench.weight_files import METADATA
 
 FORMAT = 1
@@ -22,6 +21,8 @@ PARTS = set(
     "config step sums knn objective extra optimiser scaler log_bytes seconds started".split()
 )
 """What a checkpoint holds."""
+FIGURES = set("loss_first loss_highest loss_last accuracy_first accuracy_last seconds".split())
+"""What the record of every finished run holds."""
 
 
 @dataclass(frozen=True)
@@ -92,17 +93,7 @@ class Folder:
         Raises:
             ResultsError: it cannot be written.
         """
-        fresh = self.checkpoint.with_name(f".checkpoint.{os.getpid()}.tmp")
-        try:
-            with fresh.open("wb") as file:
-                torch.save({"format": FORMAT, **state}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self.checkpoint)
-        except (OSError, RuntimeError) as error:  # torch's writer raises the latter on a full disk
-            raise self._cannot_write(error) from error
-        finally:
-            fresh.unlink(missing_ok=True)
+        self._write(self.checkpoint, lambda stream: torch.save({"format": FORMAT, **state}, stream))
 
     def load(self) -> dict[str, Any] | None:
         """The checkpoint, on the CPU; None if there is none.
@@ -164,8 +155,10 @@ class Folder:
 
     def entries(self) -> list[dict[str, Any]]:
         """The log, without lines that cannot be read."""
-        found = []
-        for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines():
+        found, text = [], ""
+        with suppress(OSError):
+            text = self.log.read_text(encoding="utf-8", errors="replace")
+        for line in text.splitlines():
             with suppress(ValueError):
                 found.append(json.loads(line))
         return [entry for entry in found if isinstance(entry, dict)]
@@ -176,10 +169,16 @@ class Folder:
         Raises:
             ResultsError: it cannot be written.
         """
-        try:
-            write_text(self.record, json.dumps(record, indent=2) + "\n")
-        except OSError as error:
-            raise self._cannot_write(error) from error
+        text = json.dumps(record, indent=2) + "\n"
+        self._write(self.record, lambda stream: stream.write(text.encode()))
+
+    def write_curves(self, png: bytes) -> None:
+        """Write curves.png.
+
+        Raises:
+            ResultsError: it cannot be written.
+        """
+        self._write(self.curves, lambda stream: stream.write(png))
 
     def write_weights(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
         """Write weights.safetensors with what is known about them in its metadata.
@@ -190,10 +189,41 @@ class Folder:
         from safetensors.torch import save
 
         whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        content = save(whole, {METADATA: json.dumps(about)})
+        self._write(self.weights, lambda stream: stream.write(content))
+
+    def finished(self) -> dict[str, Any] | None:
+        """The content of pretrain.json, which is written last, of a finished run; None before."""
         try:
-            write_whole(self.weights, save(whole, {METADATA: json.dumps(about)}))
-        except OSError as error:
+            record = json.loads(self.record.read_text(encoding="utf-8"))
+            whole = record["finished"] is not None and record["figures"].keys() >= FIGURES
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            return None
+        return record if whole and self.weights.is_file() and self.curves.is_file() else None
+
+    def _write(self, file: Path, write: Callable[[BinaryIO], object]) -> None:
+        """Write a file whole and onto the disk, or leave the one before as it is."""
+        fresh = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+        try:
+            with fresh.open("wb") as stream:
+                write(stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            fresh.replace(file)
+            self._sync_names()
+        except (OSError, RuntimeError) as error:  # torch's writer raises the latter on a full disk
             raise self._cannot_write(error) from error
+        finally:
+            fresh.unlink(missing_ok=True)
+
+    def _sync_names(self) -> None:
+        """Have new names of files on the disk, in their order, where the system can do that."""
+        with suppress(OSError):
+            folder = os.open(self.root, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
     def _cannot_write(self, error: Exception) -> ResultsError:
         return ResultsError(

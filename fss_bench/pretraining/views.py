@@ -4,12 +4,9 @@ Views are tensors in [0, 1] and not normalised: the encoder owns mean and std. A
 the seed, the epoch and the number of its image alone: neither on workers nor on what came before.
 """
 
-import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from lightly.transforms.byol_transform import (
     BYOLTransform,
@@ -25,9 +22,9 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from fss_bench.errors import FssBenchError
-from fss_bench.pretraining.pictures import Picture, read_picture
+from fss_bench.pretraining.pictures import Picture, first_problem, read_picture
+from fss_bench.pretraining.randomness import seeded
 from fss_bench.pretraining.recipes import Recipe
-from fss_bench.pretraining.schedule import number_of
 
 ViewMaker = Callable[[Image.Image], list[Tensor]]
 """An RGB picture -> its views, each [3, S, S] in [0, 1]."""
@@ -104,27 +101,11 @@ class Views(TorchDataset[Any]):
 def collate(items: Sequence[tuple[int, list[Tensor] | str]]) -> Batch:
     """Items of `Views` as a batch; the first problem stands for all."""
     indices = torch.tensor([index for index, _ in items])
-    problems = [views for _, views in items if isinstance(views, str)]
-    if problems:
-        return Batch(torch.empty(0), None, indices, problems[0])
+    problem = first_problem(views for _, views in items)
+    if problem is not None:
+        return Batch(torch.empty(0), None, indices, problem)
     stacked = [torch.stack(list(some)) for some in zip(*(v for _, v in items), strict=True)]
     return Batch(stacked[0], stacked[1] if len(stacked) > 1 else None, indices)
-
-
-@contextmanager
-def seeded(*key: int) -> Iterator[None]:
-    """Seed the generators of torch (CPU), Python and NumPy by `key`, and restore them after."""
-    number = number_of("view", *key)
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(number)
-            random.seed(number)
-            np.random.seed(number % 2**32)
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
 
 
 class _Views:

@@ -49,11 +49,10 @@ def result_lines(result: Pretrained) -> Iterator[str]:
         f"accuracy {100 * figures['accuracy_first']:.1f} % and "
         f"{100 * figures['accuracy_last']:.1f} %"
     )
-    if "knn_before" in figures:
-        yield (
-            f"kNN accuracy {100 * figures['knn_before']:.1f} % before training, "
-            f"{100 * figures['knn']:.1f} % after"
-        )
+    if "knn" in figures:
+        before = figures.get("knn_before")
+        start = "" if before is None else f"{100 * before:.1f} % before training, "
+        yield f"kNN accuracy {start}{100 * figures['knn']:.1f} % after"
     yield f"{result.record['images']} images, {result.record['skipped']} skipped"
     for file in (folder.weights, folder.log, folder.curves, folder.record):
         yield str(file)
