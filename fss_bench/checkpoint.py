@@ -59,6 +59,7 @@ class Checkpoint:
         state: its tensors under published names.
         place: where the file is, absolute; empty for a state dict.
         series: one name for the files of several folds, where it was given.
+        training: of one that was trained here: stage, seed, steps, and how it was chosen.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Checkpoint:
     state: Mapping[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
     place: str = ""
     series: str | None = None
+    training: Mapping[str, Any] | None = None
 
     def record(self, fold: int) -> dict[str, Any]:
         """What a run of a fold says of it."""
@@ -83,6 +85,7 @@ class Checkpoint:
             "series": self.series or own.sub(r"\1\2{fold}", self.place or self.name),
             "origin": self.origin,
             "trained_on": asdict(self.trained_on) if self.trained_on else None,
+            "training": self.training,
         }
 
 
@@ -238,4 +241,5 @@ def _of_ours(given: Given, content: Mapping[str, Any]) -> Checkpoint:
         else None,
         given.state,
         given.place,
+        training=content.get("training"),
     )

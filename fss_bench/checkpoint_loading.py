@@ -73,10 +73,11 @@ def build_for(
     checkpoint: Checkpoint, backbone: Backbone | None = None, **options: Any
 ) -> nn.Module:
     """The method that a checkpoint is for, not loaded; see `create_from_checkpoint`."""
+    variant = checkpoint.variant
     return create_method(
         checkpoint.method,
-        backbone or create_backbone(checkpoint.variant.backbone, weights="none"),
-        **{**checkpoint.variant.options, **options},
+        backbone or create_backbone(variant.backbone, weights="none", **variant.backbone_options),
+        **{**variant.options, **options},
     )
 
 

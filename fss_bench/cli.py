@@ -3,21 +3,53 @@
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from fss_bench.compute import Compute
-from fss_bench.errors import FssBenchError, UnknownNameError, one_line
+from fss_bench.errors import FssBenchError, UnknownNameError
+from fss_bench.flags import (
+    Annotation,
+    BackboneOption,
+    DataRoot,
+    Dataset,
+    DatasetOption,
+    Device,
+    Episodes,
+    Fold,
+    Json,
+    MethodOption,
+    Output,
+    Plugin,
+    Precision,
+    Protocol,
+    Protocols,
+    Quiet,
+    Rule,
+    Seed,
+    Shots,
+    SplitLists,
+    Ways,
+    Weights,
+    Workers,
+    check_names,
+    folds_of,
+    load_plugins,
+    note,
+    numbers_of,
+    open_dataset,
+    rules_of,
+    writing,
+)
 from fss_bench.options import parse_options
 from fss_bench.pretrain_command import pretrain
 from fss_bench.protocol_commands import protocols, terminal_width
+from fss_bench.train_command import train
 
 if TYPE_CHECKING:
-    from fss_bench.dataset import SegDataset
     from fss_bench.results import Run
     from fss_bench.setting import Setting
 
@@ -32,48 +64,8 @@ data = typer.Typer(
 )
 app.add_typer(data, name="data")
 app.add_typer(protocols, name="protocols")
+app.command("train")(train)
 app.command("pretrain")(pretrain)
-
-Dataset = Annotated[str, typer.Option(help="A registered dataset; see `list datasets`.")]
-DataRoot = Annotated[Path | None, typer.Option(help="Its folder; `shapes` needs none.")]
-DatasetOption = Annotated[
-    list[str], typer.Option(help="Dataset option, key=value; repeatable.", show_default=False)
-]
-Fold = Annotated[str, typer.Option(help="Fold number, several with commas, or `all`.")]
-Ways = Annotated[int, typer.Option(help="Classes an episode (N).")]
-Shots = Annotated[str, typer.Option(help="Support images a class (K); `1,5` runs both.")]
-Seed = Annotated[int, typer.Option(help="Another seed, other episodes.")]
-Protocol = Annotated[
-    str, typer.Option(help="A protocol of `list protocols`, `name+rule=value`, or a TOML file.")
-]
-Protocols = Annotated[
-    str, typer.Option(help="A protocol, several with commas, `name+rule=value`, or a TOML file.")
-]
-Episodes = Annotated[
-    int | None, typer.Option(help="Episodes a fold; by default the protocol's.", show_default=False)
-]
-Rule = Annotated[
-    list[str],
-    typer.Option(help="Changed protocol rule, key=value; repeatable.", show_default=False),
-]
-Annotation = Annotated[
-    str | None,
-    typer.Option(
-        help="What is known of supports: mask, box, scribble or points; short for --rule "
-        "annotation=…",
-        show_default=False,
-    ),
-]
-SplitLists = Annotated[
-    Path | None, typer.Option(help="Folder of published lists, for protocols that read them.")
-]
-Output = Annotated[Path, typer.Option(help="Results folder.")]
-Plugin = Annotated[
-    list[Path],
-    typer.Option(help="Python file that registers more; repeatable.", show_default=False),
-]
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 
 
 @app.command()
@@ -97,16 +89,8 @@ def evaluate(
             help="Registered, or any timm model; by default the checkpoint's, or resnet50."
         ),
     ] = None,
-    backbone_option: Annotated[
-        list[str], typer.Option(help="Backbone option, key=value; repeatable.", show_default=False)
-    ] = [],  # noqa: B006
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="imagenet, packaged, none, or a file, for the backbone; by default imagenet.",
-            show_default=False,
-        ),
-    ] = None,
+    backbone_option: BackboneOption = [],  # noqa: B006
+    weights: Weights = None,
     checkpoint: Annotated[
         str | None,
         typer.Option(
@@ -114,15 +98,11 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    option: Annotated[
-        list[str], typer.Option(help="Method option, key=value; repeatable.", show_default=False)
-    ] = [],  # noqa: B006
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
+    option: MethodOption = [],  # noqa: B006
+    device: Device = "auto",
+    precision: Precision = "fp32",
     batch_size: Annotated[int, typer.Option(help="Episodes segmented together.")] = 1,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes that load images; by default half the cores.")
-    ] = None,
+    workers: Workers = None,
     cache_gb: Annotated[
         float | None,
         typer.Option(help="Memory for kept features; by default a quarter of what is free."),
@@ -135,15 +115,15 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Draw episodes, segment, score: writes runs, prints a table, updates the leaderboard."""
-    _load_plugins(plugin)
+    load_plugins(plugin)
     names = _protocol_names(protocol)
-    _check_names(method=method, dataset=dataset)
+    check_names(method=method, dataset=dataset)
     if workers is None:
         workers = min(4, (os.cpu_count() or 1) // 2)
     compute = Compute(device, precision, batch_size, workers, cache_gb)
-    rules = _rules(rule, annotation)
+    rules = rules_of(rule, annotation)
     method_options = parse_options(option)
-    shot_list = _numbers("--shots", shots)
+    shot_list = numbers_of("--shots", shots)
 
     from fss_bench.entrants import Entrants
     from fss_bench.passes import evaluate_all
@@ -153,7 +133,7 @@ def evaluate(
 
     store = ResultStore(output)
     store.check_writable()
-    sources = [_dataset(dataset, data_root, dataset_option, name, rules) for name in names]
+    sources = [open_dataset(dataset, data_root, dataset_option, name, rules) for name in names]
     settings = [  # every mistake in them shows before any work is done
         create_setting(
             source,
@@ -168,7 +148,7 @@ def evaluate(
         )
         for name, source in zip(names, sources, strict=True)
         for k in shot_list
-        for f in _folds(fold, source)
+        for f in folds_of(fold, source)
     ]
     for setting in () if quiet else settings:
         _note_skipped(setting)
@@ -177,7 +157,7 @@ def evaluate(
     )
     for text in entrants.check(settings):
         if not quiet:
-            _note(text)
+            note(text)
     runs = evaluate_all(
         settings,
         entrants,
@@ -218,8 +198,8 @@ def write_episodes(
     from fss_bench.results import write_text
     from fss_bench.setting import create_setting, listed_episodes
 
-    _load_plugins(plugin)
-    _check_names(dataset=dataset, protocol=protocol)
+    load_plugins(plugin)
+    check_names(dataset=dataset, protocol=protocol)
     rules = parse_options(rule)
     listed = get_protocol(protocol).order == "hsnet"
     if listed and data_root is None and split_lists is not None:
@@ -236,7 +216,7 @@ def write_episodes(
         )
     else:
         specs = create_setting(
-            _dataset(dataset, data_root, dataset_option, protocol, rules),
+            open_dataset(dataset, data_root, dataset_option, protocol, rules),
             protocol,
             fold=fold,
             ways=ways,
@@ -250,7 +230,7 @@ def write_episodes(
     if listed:
         digests["published_sha256"] = hsnet_digest(specs)
     if output is not None:
-        with _writing(output):
+        with writing(output):
             write_text(output, "".join(to_jsonl(specs)))
     if as_json:
         typer.echo(json.dumps({**digests, "file": None if output is None else str(output)}))
@@ -286,17 +266,17 @@ def leaderboard(
     if form not in ("table", "csv"):
         raise UnknownNameError("format", form, ("table", "csv"))
     reported = [] if published is None else load_published(published)
-    rows = board_rows(results, _note)
+    rows = board_rows(results, note)
     if not rows:
         text = f"no runs in {results}: run `fss-bench evaluate` first, or pass --results"
         if not reported:
             raise FssBenchError(text)
-        _note(text)
+        note(text)
     if together:
         check_together(rows)
     if output is not None:
         text = to_csv([*rows, *reported]) if form == "csv" else tables_as_text(rows, reported)
-        with _writing(output):
+        with writing(output):
             write_text(output, text)
         typer.echo(str(output))
     elif form == "csv":
@@ -337,7 +317,7 @@ def list_names(
     from fss_bench.registry import Entry
     from fss_bench.report.listing import entry_lines
 
-    _load_plugins(plugin)
+    load_plugins(plugin)
     kinds = {r.kind + "s": r for r in (registry.methods, registry.datasets, registry.backbones)}
     if what == "protocols":
         entries = [Entry(name, summary, "built-in") for name, summary in SUMMARIES.items()]
@@ -372,7 +352,7 @@ def convert(
     """Write a checkpoint or weights as safetensors that say what they are and where from."""
     from fss_bench import conversion
 
-    _load_plugins(plugin)
+    load_plugins(plugin)
     if inspect:
         for line in conversion.describe(source, old_pickle, layout):
             typer.echo(line)
@@ -398,9 +378,9 @@ def data_index(
     """Build the index (cached, and rebuilt when the tree changes) and print a summary."""
     from fss_bench.protocols import PROTOCOLS
 
-    _load_plugins(plugin)
-    _check_names(dataset=dataset)
-    source = _dataset(dataset, data_root, dataset_option)
+    load_plugins(plugin)
+    check_names(dataset=dataset)
+    source = open_dataset(dataset, data_root, dataset_option)
     index = source.build_index(rebuild)
     smallest = PROTOCOLS["standard"].replace_rules(source.rules).min_pixels
     typer.echo(f"{source.identity}: fingerprint {index.fingerprint}")
@@ -427,9 +407,9 @@ def data_verify(
     from fss_bench.report.progress import counting_progress
     from fss_bench.verification import verify
 
-    _load_plugins(plugin)
-    _check_names(dataset=dataset)
-    source = _dataset(dataset, data_root, dataset_option)
+    load_plugins(plugin)
+    check_names(dataset=dataset)
+    source = open_dataset(dataset, data_root, dataset_option)
     with counting_progress("verifying", quiet) as progress:
         problems = list(verify(source, progress))
     for problem in problems:
@@ -466,11 +446,11 @@ def data_show(
     from fss_bench.report.sheet import episode_sheet
     from fss_bench.setting import create_setting
 
-    _load_plugins(plugin)
-    _check_names(dataset=dataset, protocol=protocol)
-    rules = _rules(rule, annotation)
-    source = _dataset(dataset, data_root, dataset_option, protocol, rules)
-    folds = _folds(fold, source)
+    load_plugins(plugin)
+    check_names(dataset=dataset, protocol=protocol)
+    rules = rules_of(rule, annotation)
+    source = open_dataset(dataset, data_root, dataset_option, protocol, rules)
+    folds = folds_of(fold, source)
     each = -(-episodes // len(folds))
     settings = [
         create_setting(
@@ -488,7 +468,7 @@ def data_show(
     ]
     specs = [spec for setting in settings for spec in setting.specs][:episodes]
     sheet = episode_sheet(source, specs, columns, tile, settings[0].protocol)
-    with _writing(output):
+    with writing(output):
         sheet.save(output, format="PNG", optimize=True)
     typer.echo(str(output))
 
@@ -510,7 +490,7 @@ def main() -> None:
             raise
         _fail(f"error: {usage()} See fss-bench --help." if usage() else "", 2)
     if status == 130:  # typer turns Ctrl-C into this
-        resumable = sys.argv[1:2] in (["evaluate"], ["pretrain"])
+        resumable = sys.argv[1:2] in (["evaluate"], ["pretrain"], ["train"])
         _fail("interrupted" + (": the same command goes on from here" if resumable else ""), 130)
     raise SystemExit(status if isinstance(status, int) else 0)
 
@@ -521,54 +501,13 @@ def _fail(text: str, status: int) -> NoReturn:
     raise SystemExit(status)
 
 
-def _note(text: str) -> None:
-    print(f"note: {text}", file=sys.stderr)
-
-
 def _note_skipped(setting: "Setting") -> None:
     names = ", ".join(setting.dataset.class_names[c] for c in setting.skipped)
     if names:
-        _note(
+        note(
             f"fold {setting.fold}, {setting.shots}-shot leaves out classes with too few images: "
             f"{names}"
         )
-
-
-def _load_plugins(files: list[Path]) -> None:
-    from fss_bench.registry import load_plugin_file
-
-    for file in files:
-        load_plugin_file(file)
-
-
-def _check_names(
-    method: str | None = None, dataset: str | None = None, protocol: str | None = None
-) -> None:
-    """Complain about a mistyped name before anything heavy is imported."""
-    from fss_bench.protocols import get_protocol
-    from fss_bench.registry import datasets, methods
-
-    for registry, name in ((methods, method), (datasets, dataset)):
-        if name is not None and name not in registry.names():
-            raise UnknownNameError(registry.kind, name, registry.names())
-    if protocol is not None:
-        get_protocol(protocol)
-
-
-def _rules(pairs: list[str], annotation: str | None) -> dict[str, Any]:
-    """Changed rules, --annotation among them."""
-    from fss_bench.protocols import ANNOTATIONS
-
-    rules = parse_options(pairs)
-    if annotation is None:
-        return rules
-    if annotation not in ANNOTATIONS:
-        raise UnknownNameError("annotation", annotation, ANNOTATIONS)
-    if rules.get("annotation", annotation) != annotation:
-        raise FssBenchError(
-            f"--annotation {annotation} and --rule annotation={rules['annotation']}: give one"
-        )
-    return {**rules, "annotation": annotation}
 
 
 def _protocol_names(text: str) -> list[str]:
@@ -586,46 +525,14 @@ def _place(run: "Run") -> tuple[str, int, int]:
     return record["protocol"]["label"], record["shots"], record["fold"]
 
 
-def _dataset(
-    name: str,
-    root: Path | None,
-    options: list[str],
-    protocol: str = "standard",
-    rules: Mapping[str, Any] | None = None,
-) -> "SegDataset":
-    """The dataset as the protocol asks for it, or as the user's options say."""
-    from fss_bench.dataset import create_dataset, datasets
-    from fss_bench.setting import protocol_dataset_options
-
-    given = parse_options(options)
-    asked = protocol_dataset_options(protocol, datasets.get(name), root, rules or {})
-    return create_dataset(name, root, **{**asked, **given})
-
-
-def _numbers(flag: str, text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise FssBenchError(
-            f"{flag} {text!r}: write a whole number, or several with commas"
-        ) from None
-
-
-def _folds(text: str, dataset: "SegDataset") -> list[int]:
-    folds = list(range(len(dataset.folds))) if text == "all" else _numbers("--fold", text)
-    for fold in folds:
-        dataset.novel_classes(fold)
-    return folds
-
-
 def _report(runs: "list[Run]", output: Path, as_json: bool) -> None:
     from fss_bench.report.console import board_rows, print_tables
     from fss_bench.report.table import to_csv
     from fss_bench.results import write_text
 
-    rows = board_rows(output, _note)
+    rows = board_rows(output, note)
     board = output / "leaderboard.csv"
-    with _writing(board):
+    with writing(board):
         write_text(board, to_csv(rows))
     if as_json:
         shown = [{**run.to_json(), "path": str(run.path)} for run in runs]
@@ -637,13 +544,3 @@ def _report(runs: "list[Run]", output: Path, as_json: bool) -> None:
     for run in runs:
         typer.echo(str(run.path))
     typer.echo(str(board))
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise FssBenchError(
-            f"cannot write {path} ({one_line(error)}): choose another place"
-        ) from error

@@ -121,6 +121,7 @@ def save_checkpoint(
         "protocol": checkpoint.protocol,
         "origin": checkpoint.origin or origin,
         "trained_on": asdict(trained) if trained else None,
+        "training": checkpoint.training,
     }
     tensors = {k: v.detach().cpu().contiguous() for k, v in method.state_dict().items()}
     try:

@@ -14,7 +14,7 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from fss_bench.errors import FssBenchError, one_line
-from fss_bench.pretraining.telling import ToldElsewhereError
+from fss_bench.telling import ToldElsewhereError
 
 T = TypeVar("T")
 
@@ -186,12 +186,21 @@ def joined(world: World, device: torch.device) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def distribute(module: nn.Module, world: World, device: torch.device) -> nn.Module:
-    """A module whose gradients are means over the processes."""
+def distribute(
+    module: nn.Module, world: World, device: torch.device, find_unused: bool = False
+) -> nn.Module:
+    """A module whose gradients are means over the processes.
+
+    Args:
+        module: its forward is called in training.
+        world: the processes.
+        device: of this process.
+        find_unused: whether some of its parameters may get no gradient.
+    """
     if world.size == 1:
         return module
     devices = [device] if device.type == "cuda" else None
-    options: dict[str, Any] = {BUFFERS: False}
+    options: dict[str, Any] = {BUFFERS: False, "find_unused_parameters": find_unused}
     return DistributedDataParallel(module, device_ids=devices, **options)
 
 

@@ -164,8 +164,10 @@ class Entrants:
                 f"{file} is a {checkpoint.method} checkpoint, not one of {self._method}: "
                 f"fss-bench evaluate {checkpoint.method} --checkpoint {file}"
             )
-        name = self._backbone or checkpoint.variant.backbone
-        backbone = self._create_backbone(name, "none")
+        variant = checkpoint.variant
+        name = self._backbone or variant.backbone
+        own = variant.backbone_options if name == variant.backbone else {}
+        backbone = create_backbone(name, "none", **{**own, **self._backbone_options})
         return build_for(checkpoint, backbone, **self._options), checkpoint
 
     def _create_backbone(self, name: str, weights: str) -> Any:

@@ -27,6 +27,16 @@ PRINTING = (
     "sensitivity.py",
     "protocol_effects.py",
     "verification.py",
+    "flags.py",
+    "train_command.py",
+    "pretrain_command.py",
+    "training",
+    "pretraining",
+    "run_folder.py",
+    "distributed.py",
+    "interruption.py",
+    "telling.py",
+    "workers.py",
     "__main__.py",
 )
 """Parts of this package that decide no number of a run."""

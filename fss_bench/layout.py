@@ -19,12 +19,14 @@ class Variant:
         options: the method's options that it needs, beside defaults.
         weights: what its backbone's weights are called in a table.
         shots: the numbers of shots it can be used with; None for any.
+        backbone_options: the backbone's options that it needs, beside defaults.
     """
 
     backbone: str
     options: Mapping[str, Any] = field(default_factory=dict)
     weights: str = "checkpoint"
     shots: tuple[int, ...] | None = None
+    backbone_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

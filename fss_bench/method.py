@@ -1,6 +1,6 @@
 """The method contract: supports and a query in, logits out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -11,8 +11,12 @@ from fss_bench.errors import FssBenchError
 from fss_bench.ops import cross_entropy
 from fss_bench.options import construct
 from fss_bench.registry import methods
+from fss_bench.training_batch import TrainingBatch
 
-__all__ = ["Method", "create_method", "input_size_of", "methods", "splits"]
+EPISODES = "episodes"
+"""The stage of methods that have one."""
+
+__all__ = ["EPISODES", "Method", "create_method", "input_size_of", "methods", "splits"]
 
 
 class Method(nn.Module):
@@ -33,6 +37,10 @@ class Method(nn.Module):
     """Whether another order of the shots gives the same answer."""
     void: ClassVar[int] = 255
     """What ignored pixels of the query count for in training: a channel, or 255 for nothing."""
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {EPISODES: {}}
+    """Stages of training in their order -> what each changes of the default recipe."""
+    needs_base_masks: ClassVar[bool] = False
+    """Whether training episodes come with the labels of all base classes."""
     segment: Callable[[Features, Tensor, Features], Tensor]
     """(support features [B, N, K, C, h, w] a level, support masks [B, N, K, H, W] with 1 on the
     way's class, 0 off it, 255 ignore, query features [B, C, h, w] a level) -> logits [B, 1 + N, h,
@@ -88,6 +96,15 @@ class Method(nn.Module):
         logits = self(support_images, support_masks, query_images)
         return {"query": cross_entropy(logits, query_masks, self.void)}
 
+    def start_stage(self, stage: str) -> None:
+        """Make ready for a stage of training: what does not learn in it gets no gradients."""
+
+    def stage_terms(self, stage: str, batch: TrainingBatch) -> dict[str, Tensor]:
+        """Loss terms of a batch in a stage of training; by default those of its episodes."""
+        return self.loss_terms(
+            batch.support_images, batch.support_masks, batch.query_images, batch.query_masks
+        )
+
     def loss(self, *episodes: Tensor, **further: Tensor) -> Tensor:
         """Sum of `loss_terms` of the same arguments."""
         return torch.stack([*self.loss_terms(*episodes, **further).values()]).sum()
@@ -105,12 +122,15 @@ def input_size_of(method: nn.Module) -> int:
     return int(getattr(method, "input_size", DEFAULT_INPUT_SIZE))
 
 
-def create_method(name: str, backbone: Backbone, **options: Any) -> nn.Module:
+def create_method(
+    name: str, backbone: Backbone, *, start_seed: int = 0, **options: Any
+) -> nn.Module:
     """A registered method; what it does not take from the backbone starts random, always the same.
 
     Args:
         name: such as `"panet"`.
         backbone: see `create_backbone`.
+        start_seed: another one, other random weights.
         **options: the method's keyword arguments.
 
     Raises:
@@ -118,7 +138,7 @@ def create_method(name: str, backbone: Backbone, **options: Any) -> nn.Module:
     """
     cls = methods.get(name)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(start_seed)
         method: nn.Module = construct(cls, f"method {name!r}", {"backbone": backbone}, options)
     method.registered_name, method.options = name, options  # type: ignore[assignment]
     return method.eval()

@@ -93,7 +93,10 @@ def foreground(masks: Tensor) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, masks: Tensor, void: int = 255) -> Tensor:
-    """Mean cross entropy of logits resized to the masks' size.
+    """Cross entropy of logits resized to the masks' size, a mean over episodes.
+
+    Each episode's is the mean over its pixels that count, so that parts of a batch, in forwards or
+    processes of their own, add up to the whole; published codes pool the pixels of a process.
 
     Args:
         logits: [B, P, h, w].
@@ -102,4 +105,7 @@ def cross_entropy(logits: Tensor, masks: Tensor, void: int = 255) -> Tensor:
     """
     sized = resize_logits(logits.float(), (masks.shape[-2], masks.shape[-1]))
     labels = masks.long()
-    return F.cross_entropy(sized, labels.masked_fill(labels == 255, void), ignore_index=255)
+    labels = labels.masked_fill(labels == 255, void)
+    losses = F.cross_entropy(sized, labels, ignore_index=255, reduction="none")
+    counted = (labels != 255).sum(dim=(1, 2)).clamp(min=1)
+    return (losses.sum(dim=(1, 2)) / counted).mean()

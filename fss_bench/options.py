@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from fss_bench.errors import FssBenchError, UnknownNameError
 
@@ -45,7 +45,7 @@ def construct(cls: Callable[..., T], what: str, fixed: Mapping[str, Any], option
 def _fit(key: str, value: Any, hint: Any) -> Any:
     """A value as its annotation wants it; annotations that are no plain types are left alone."""
     wanted = get_args(hint) or (hint,)
-    if not set(wanted) <= {bool, int, float, str, Path, type(None)}:
+    if get_origin(hint) is tuple or not set(wanted) <= {bool, int, float, str, Path, type(None)}:
         return value
     is_bool = isinstance(value, bool)  # which Python counts as an int
     if bool in wanted if is_bool else isinstance(value, tuple(wanted)):

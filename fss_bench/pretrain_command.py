@@ -85,7 +85,7 @@ def pretrain(
     Several GPUs: torchrun --nproc-per-node N -m fss_bench pretrain …
     """
     from fss_bench.pretraining.recipes import recipe_for
-    from fss_bench.pretraining.telling import ToldElsewhereError, said_once
+    from fss_bench.telling import ToldElsewhereError, said_once
 
     try:
         with said_once():

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 import numpy as np
 import torch
 
-from fss_bench.pretraining.schedule import number_of
+from fss_bench.episodes import digest_int
 
 
 def generators_kept(device: torch.device) -> AbstractContextManager[None]:
@@ -20,7 +20,7 @@ def seed_generators(device: torch.device, *key: object) -> None:
 
     `torch.manual_seed` would seed those of every GPU that is visible.
     """
-    number = number_of(*key)
+    number = digest_int(*key) >> 1
     torch.default_generator.manual_seed(number)
     if device.type == "cuda":
         with torch.cuda.device(device):
@@ -30,7 +30,7 @@ def seed_generators(device: torch.device, *key: object) -> None:
 @contextmanager
 def seeded(*key: int) -> Iterator[None]:
     """Seed the generators of torch (CPU), Python and NumPy by `key`, and restore them after."""
-    number = number_of("view", *key)
+    number = digest_int("view", *key) >> 1
     python, numpy = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=[]):

@@ -80,7 +80,7 @@ def create_setting(
         FssBenchError: a fold out of range, an unknown rule, or too few images.
     """
     novel = dataset.novel_classes(fold)
-    protocol = _resolve(dataset, protocol, rules or {}, episodes)
+    protocol = resolve_protocol(dataset, protocol, rules or {}, episodes)
     check_counts(ways, shots)
     _check_seed(protocol, seed)
     runs: list[Sequence[EpisodeSpec]] = []
@@ -198,13 +198,17 @@ def protocol_dataset_options(
     return {option: getattr(resolved, rule) for rule, option in dataset.rule_options(root).items()}
 
 
-def _resolve(
+def resolve_protocol(
     dataset: SegDataset,
     protocol: str | EvaluationProtocol,
     rules: Mapping[str, Any],
-    episodes: int | None,
+    episodes: int | None = None,
 ) -> EvaluationProtocol:
-    """The named protocol, then what the dataset changes, then what the user changes."""
+    """The named protocol, then what the dataset changes, then what the user changes.
+
+    Raises:
+        FssBenchError: an unknown protocol or rule, or one that does not go with the dataset.
+    """
     resolved = get_protocol(protocol)
     for rule in DATASET_RULES:
         if rule in resolved.changes and rule in dataset.rules:

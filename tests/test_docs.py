@@ -16,6 +16,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 ELSEWHERE = ("make", "git", "pip", "python", "source", "cd")
 """`make` is what CI runs; benchmarks take long; the others install."""
 QUICK = "--episodes 2 --option input_size=96".split()
+QUICK_TRAINING = "--steps 2 --validation-episodes 2 --workers 0 --option input_size=96".split()
 QUICK_PRETRAINING = "--epochs 1 --image-size 32 --workers 0".split()
 
 
@@ -78,6 +79,13 @@ def test_command(line: str, reader: None, monkeypatch: pytest.MonkeyPatch) -> No
     if "mine/weights.safetensors" in words:
         (before,) = (other for other in OURS if "--output mine" in other)
         call(monkeypatch, [*shlex.split(before), *QUICK_PRETRAINING])
+    if words[1] == "train":
+        words += QUICK_TRAINING
+    if any(word.startswith("trained/") for word in words):
+        (before,) = (
+            other for other in OURS if "train panet" in other and "--output trained" in other
+        )
+        call(monkeypatch, [*shlex.split(before), *QUICK_TRAINING])
     if words[1] == "leaderboard":
         run = "evaluate panet --backbone tf_efficientnet_lite0 --weights packaged".split()
         call(monkeypatch, ["fss-bench", *run, *QUICK])

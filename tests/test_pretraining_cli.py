@@ -175,7 +175,7 @@ def test_mistakes(images: Path, arguments: tuple[str, ...], text: str) -> None:
     assert text in complaint(*words, *rest, "--quiet", tiny=False)
 
 
-@pytest.mark.parametrize("name", ["lightly", "matplotlib"])
+@pytest.mark.parametrize("name", ["lightly"])
 def test_the_extra_is_asked_for(name: str, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, name, None)  # as Python marks what cannot be imported
     line = complaint("npid", "--images", images)

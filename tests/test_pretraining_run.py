@@ -28,10 +28,10 @@ from torch import distributed as dist
 
 from fss_bench import create_backbone
 from fss_bench.compute import Compute
+from fss_bench.distributed import World, find_world, joined
 from fss_bench.errors import FssBenchError, ResultsError
 from fss_bench.pretraining import trainer as trainer_module
 from fss_bench.pretraining.curves import curves_png, figures_of
-from fss_bench.pretraining.distributed import World, find_world, joined
 from fss_bench.pretraining.encoder import Encoder
 from fss_bench.pretraining.objective import Objective, Outcome
 from fss_bench.pretraining.setup import PretrainConfig, build_start

@@ -11,7 +11,8 @@ option `dilate`.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from fss_bench.backbone import Backbone, Features
 from fss_bench.errors import FssBenchError, UnknownNameError
 from fss_bench.fcn import annotation_grid, decode, is_aligned, seven_by_seven, two_annotations
-from fss_bench.method import methods
+from fss_bench.method import EPISODES, methods
 from fss_bench.one_way import OneWayMethod
 from fss_bench.ops import extent
 
@@ -51,6 +52,16 @@ class CoFCN(OneWayMethod):
             dense masks, 11 for points.
         input_size: side of the input square; the paper used images as they are.
     """
+
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        EPISODES: {
+            "steps": 100000,
+            "lr": 1e-5,
+            "momentum": 0.99,
+            "train_backbone": True,
+            "flip": 0.0,
+        }
+    }  # published code's default; batch 1, weight decay 5e-4, constant rate, no augmentation
 
     def __init__(
         self,

@@ -10,8 +10,9 @@ that nothing is tiled; the guide is a value, not a buffer of the network. Publis
 without any annotation ends the guide, later shots are not used (`official`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from fss_bench.backbone import Backbone, Features
 from fss_bench.fcn import annotation_grid, decode, is_aligned, seven_by_seven, two_annotations
-from fss_bench.method import Method, methods
+from fss_bench.method import EPISODES, Method, methods
 from fss_bench.ops import extent
 
 CARD = {
@@ -56,6 +57,16 @@ class GuidedNetwork(Method):
             order of such shots then matters.
         input_size: side of the input square; the paper used images as they are.
     """
+
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        EPISODES: {
+            "steps": 100000,
+            "lr": 1e-6,
+            "momentum": 0.99,
+            "train_backbone": True,
+            "flip": 0.0,
+        }
+    }  # published script; batch 1, weight decay 5e-4, constant rate, no augmentation
 
     def __init__(
         self,

@@ -12,13 +12,14 @@ convolution are found anew for every input size, where the code keeps those of t
 support sides of two stages differ, which they do not at 400, the coarser one is resized.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from torch import Tensor, cat, nn, stack
 
 from fss_bench.backbone import Backbone, Features
 from fss_bench.correlation import CenterPivotConv4d, correlation, resize_pairs
-from fss_bench.method import methods
+from fss_bench.method import EPISODES, methods
 from fss_bench.one_way import OneWayMethod
 from fss_bench.ops import foreground, resize_corners
 from fss_bench.shots import vote_logits
@@ -51,6 +52,16 @@ class HSNet(OneWayMethod):
     """
 
     void = 0  # as published: ignored pixels of the query are background in training
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        EPISODES: {
+            "steps": 60000,  # 350 epochs, which its author says are needed, of 3,400 pairs
+            "batch_size": 20,  # 40 on COCO
+            "optimiser": "adam",
+            "lr": 1e-3,
+            "weight_decay": 0.0,
+            "flip": 0.0,
+        }
+    }  # published code; constant rate, backbone frozen, no augmentation
 
     def __init__(
         self, backbone: Backbone, input_size: int | None = None, official: bool = True

@@ -16,8 +16,8 @@ VGG-16 the first group of similarity maps is the last shot's alone. A model made
 weighs other numbers of shots equally, where the code stops.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +37,7 @@ from fss_bench.similarity import (
     prior_masks,
     similarity_map,
 )
+from fss_bench.training_batch import TrainingBatch
 
 CARD = {
     "paper": ("MSANet: Multi-Similarity and Attention Guidance for Boosting Few-Shot Segmentation"),
@@ -90,6 +91,37 @@ class MSANet(OneWayMethod):
             then matters.
     """
 
+    needs_base_masks = True
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "base": {
+            "items": "images",
+            "steps": 50000,  # 100 epochs of the 5,953 images of PASCAL
+            "batch_size": 12,
+            "lr": 2.5e-4,
+            "weight_decay": 1e-4,
+            "rates": (("learner_base.*", 10.0),),
+            "schedule": "poly",
+            "train_backbone": True,
+            "frozen_bn": False,
+            "crop": 417,
+            "place": "crop",
+            "scale": (0.5, 2.0),
+            "rotate": 10.0,
+            "blur": 0.5,
+        },
+        "meta": {
+            "steps": 95000,  # 200 epochs of the 3,800 images that are left of PASCAL on average
+            "batch_size": 8,
+            "lr": 0.05,  # 0.005, times 10 for every group
+            "weight_decay": 1e-4,
+            "schedule": "poly",
+            "place": "crop",
+            "scale": (0.9, 1.1),
+            "rotate": 10.0,
+            "blur": 0.5,
+        },
+    }  # BAM's published code; MSANet's has no training
+
     def __init__(
         self,
         backbone: Backbone,
@@ -107,7 +139,7 @@ class MSANet(OneWayMethod):
         levels = dict.fromkeys([*STAGES, *(name for group in groups for name in group)])
         super().__init__(backbone, list(levels), input_size, 641 if base_classes == 60 else 473)
         self.pooled, self.groups = pooled, groups
-        self.shots, self.official = shots, official
+        self.shots, self.official, self.learns_base = shots, official, False
         self.shots_commute = not (official and (shots > 1 or self.pooled))
         self._build(base_classes)
 
@@ -136,9 +168,32 @@ class MSANet(OneWayMethod):
     def train(self, mode: bool = True) -> Self:
         """Set training mode; base learner and batch norms stay in eval mode."""
         super().train(mode)
-        for frozen in (self.learner_base, self.hyper_final[1]):
-            frozen.eval()
+        self.hyper_final[1].eval()
+        if not self.learns_base:
+            self.learner_base.eval()
         return self
+
+    def start_stage(self, stage: str) -> None:
+        """Stage `base`: backbone and base learner alone learn; `meta`: all but these."""
+        self.learns_base = stage == "base"
+        self.requires_grad_(not self.learns_base)
+        self.learner_base.requires_grad_(self.learns_base)
+        self.backbone.freeze()
+
+    def stage_terms(self, stage: str, batch: TrainingBatch) -> dict[str, Tensor]:
+        """Cross entropy of the base learner, or the terms of `loss_terms`."""
+        if stage == "meta":
+            return self.loss_terms(
+                batch.support_images,
+                batch.support_masks,
+                batch.query_images,
+                batch.query_masks,
+                batch.base_masks,
+                batch.base_classes,
+            )
+        assert batch.base_masks is not None  # the recipe's items are images
+        features = self.backbone(batch.query_images, ("c5",))
+        return {"base": _loss([self.learner_base(features["c5"])], batch.base_masks)}
 
     def encode(self, images: Tensor) -> Features:
         """Features of images [B, 3, H, W]; of `c2`, whose size alone is used, one channel."""

@@ -11,11 +11,14 @@ Whether void pixels of a support and other classes of the episode are background
 rule (`support_ignore`, `support_others`); protocol `panet` has them as there.
 """
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import torch.nn.functional as F
 from torch import Tensor, cat, stack
 
 from fss_bench.backbone import Backbone, Features
-from fss_bench.method import Method, methods
+from fss_bench.method import EPISODES, Method, methods
 from fss_bench.ops import cosine_to_prototypes, cross_entropy, masked_average_pool, resize_logits
 
 CARD = {
@@ -40,6 +43,16 @@ class PANet(Method):
         input_size: side of the input square; by default the backbone's (417 as in the paper, or
             what it needs).
     """
+
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        EPISODES: {
+            "steps": 30000,
+            "lr": 1e-3,
+            "schedule": "steps",
+            "decay_at": (1 / 3, 2 / 3),  # 10,000 and 20,000
+            "train_backbone": True,
+        }
+    }  # published code; batch 1, SGD with momentum 0.9, weight decay 5e-4, flips
 
     def __init__(
         self,

@@ -9,13 +9,16 @@ vector (there not a number); the same image size for query and supports. The pad
 which shifts the answer by a ring of one cell, is kept.
 """
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fss_bench.backbone import Backbone, Features
 from fss_bench.errors import UnknownNameError
-from fss_bench.method import methods
+from fss_bench.method import EPISODES, methods
 from fss_bench.one_way import OneWayMethod
 from fss_bench.ops import extent, masked_average_pool, resize_logits
 
@@ -44,6 +47,16 @@ class SGOne(OneWayMethod):
     """
 
     void = 1  # as published: ignored pixels of the query are foreground in training
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        EPISODES: {
+            "steps": 100000,
+            "lr": 1e-5,
+            "momentum": 0.99,
+            "rates": (("guidance.bias", 20.0), ("guidance.*", 10.0), ("*.bias", 2.0)),
+            "train_backbone": True,
+            "flip": 0.0,
+        }
+    }  # published code; batch 1, weight decay 5e-4, constant rate, no augmentation
 
     def __init__(
         self,

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader
 
+from fss_bench.distributed import World
 from fss_bench.errors import FssBenchError
-from fss_bench.pretraining.distributed import World
 from fss_bench.pretraining.pictures import Picture
 from fss_bench.pretraining.recipes import Recipe
 from fss_bench.pretraining.schedule import Item, Plan
-from fss_bench.pretraining.workers import quiet_worker
+from fss_bench.workers import quiet_worker
 
 if TYPE_CHECKING:
     from fss_bench.pretraining.views import Batch

@@ -30,7 +30,7 @@ from fss_bench.pretraining.pictures import (
     list_pictures,
     read_picture,
 )
-from fss_bench.pretraining.workers import quiet_worker
+from fss_bench.workers import quiet_worker
 
 NEIGHBOURS = 200
 TAU = 0.07

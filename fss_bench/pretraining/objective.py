@@ -12,7 +12,7 @@ from fss_bench.errors import FssBenchError
 from fss_bench.pretraining.encoder import Encoder
 from fss_bench.pretraining.recipes import Recipe
 
-EXTRA = ("lightly", "matplotlib")
+EXTRA = ("lightly",)
 """What pip installs with `fss-bench[pretrain]` alone."""
 
 

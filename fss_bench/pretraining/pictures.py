@@ -16,8 +16,8 @@ from torch.utils.data import Dataset as TorchDataset
 
 from fss_bench.errors import DatasetError, one_line, shorten
 from fss_bench.images import read_image
-from fss_bench.pretraining.workers import quiet_worker
 from fss_bench.results import write_text
+from fss_bench.workers import quiet_worker
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")

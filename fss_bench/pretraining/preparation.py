@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from fss_bench import cost
+from fss_bench.distributed import World
 from fss_bench.pretraining.batches import check_batch, check_fit
-from fss_bench.pretraining.distributed import World
 from fss_bench.pretraining.encoder import has_batch_norm
 from fss_bench.pretraining.knn import Labelled, find_labelled
 from fss_bench.pretraining.pictures import Pictures, note_skipped, take_pictures

@@ -1,12 +1,12 @@
 """What happens at which step: the order of images, the learning rate. Nothing here has a state."""
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from fss_bench.episodes import digest_int
 from fss_bench.pretraining.recipes import Recipe
 
 Item = tuple[int, int]
@@ -93,5 +93,4 @@ def learning_rate(recipe: Recipe, peak: float, step: int, steps_per_epoch: int) 
 
 def number_of(*key: object) -> int:
     """A seed below 2**63 that depends on `key` alone."""
-    digest = hashlib.blake2b("/".join(map(str, key)).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
+    return digest_int(*key) >> 1

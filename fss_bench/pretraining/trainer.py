@@ -14,22 +14,22 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from fss_bench.distributed import World, distribute, find_world, joined
 from fss_bench.errors import ResultsError, one_line, shorten
-from fss_bench.pretraining.distributed import World, distribute, find_world, joined
+from fss_bench.interruption import StopRequests
 from fss_bench.pretraining.feeding import Feed
 from fss_bench.pretraining.finishing import write_results
-from fss_bench.pretraining.interruption import StopRequests
 from fss_bench.pretraining.knn import measure
 from fss_bench.pretraining.objective import check_extra, create_objective
 from fss_bench.pretraining.optimisers import create_optimiser
 from fss_bench.pretraining.preparation import prepare
-from fss_bench.pretraining.randomness import generators_kept, seed_generators
 from fss_bench.pretraining.schedule import learning_rate, peak_rate
 from fss_bench.pretraining.setup import PretrainConfig
 from fss_bench.pretraining.state import Folder, check_same
 from fss_bench.pretraining.tally import Tally
-from fss_bench.pretraining.telling import said_once
 from fss_bench.pretraining.watching import Pretrained, Watch
+from fss_bench.randomness import generators_kept, seed_generators
+from fss_bench.telling import said_once
 
 if TYPE_CHECKING:
     from fss_bench.pretraining.views import Batch

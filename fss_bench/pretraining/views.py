@@ -23,8 +23,8 @@ from torchvision.transforms.v2 import functional as F
 
 from fss_bench.errors import FssBenchError
 from fss_bench.pretraining.pictures import Picture, first_problem, read_picture
-from fss_bench.pretraining.randomness import seeded
 from fss_bench.pretraining.recipes import Recipe
+from fss_bench.randomness import seeded
 
 ViewMaker = Callable[[Image.Image], list[Tensor]]
 """An RGB picture -> its views, each [3, S, S] in [0, 1]."""

@@ -1,0 +1,1 @@
+"""Training a method on the base classes of a fold: `trainer.train`."""
