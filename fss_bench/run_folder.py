@@ -2,16 +2,15 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
 from fss_bench.errors import FssBenchError, ResultsError, one_line
-from fss_bench.results import write_text
 
 
 @dataclass(frozen=True)
@@ -111,8 +110,10 @@ class RunFolder:
 
     def entries(self) -> list[dict[str, Any]]:
         """The log, without lines that cannot be read."""
-        found = []
-        for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines():
+        found, text = [], ""
+        with suppress(OSError):
+            text = self.log.read_text(encoding="utf-8", errors="replace")
+        for line in text.splitlines():
             with suppress(ValueError):
                 found.append(json.loads(line))
         return [entry for entry in found if isinstance(entry, dict)]
@@ -123,10 +124,35 @@ class RunFolder:
         Raises:
             ResultsError: it cannot be written.
         """
+        self.write(self.record, (json.dumps(record, indent=2) + "\n").encode())
+
+    def write(self, file: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
+        """Write a file whole and onto the disk, or leave the one before as it is.
+
+        Args:
+            file: in a folder of this run.
+            content: what it holds, or what writes that.
+
+        Raises:
+            ResultsError: it cannot be written.
+        """
+        fresh = file.with_name(f".{file.name}.{os.getpid()}.tmp")
         try:
-            write_text(self.record, json.dumps(record, indent=2) + "\n")
-        except OSError as error:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with fresh.open("wb") as stream:
+                if isinstance(content, bytes):
+                    stream.write(content)
+                else:
+                    content(stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            fresh.replace(file)
+            _sync_names(file.parent)
+        except (OSError, RuntimeError) as error:  # torch's writer raises the latter on a full disk
             raise self.cannot_write(error) from error
+        finally:
+            with suppress(OSError):
+                fresh.unlink(missing_ok=True)
 
     def cannot_write(self, error: Exception) -> ResultsError:
         """What to tell the user of a failure to write."""
@@ -154,6 +180,16 @@ def check_same(there: Mapping[str, Any], here: Mapping[str, Any], root: Path) ->
             "another --output, give the options it was started with, or start over with "
             "--no-resume"
         )
+
+
+def _sync_names(folder: Path) -> None:
+    """Have new names of files on the disk, in their order, where the system can do that."""
+    with suppress(OSError):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -486,6 +486,16 @@ def test_every_shot_and_way_is_augmented_on_its_own(made: Made) -> None:
         assert len(views) == 6
 
 
+def test_other_ways_are_left_out_of_a_support_where_the_rule_says_so(made: Made) -> None:
+    pools = {3: ["mixed", "a0"], 4: ["b0", "b1"]}
+    for rule, other in (("background", 0), ("excluded", 255)):
+        protocol = STANDARD.replace_rules({"support_others": rule, "base_images": "background"})
+        items = episodes(made, pools, protocol, ways=2)
+        item = next(i for i in map(items.__getitem__, range(20)) if ("mixed",) in i.spec.supports)
+        way = item.classes.index(3)
+        assert item.support_masks[way, 0, 12::24, 8::16].tolist() == [[0, 1, 1], [0, other, 255]]
+
+
 def test_masks_are_whole_whatever_the_annotation(made: Made) -> None:
     whole = episodes(made, ways=2, base_labels=True)
     for kind in ("points", "scribble", "box"):

@@ -18,7 +18,6 @@ from fss_bench.errors import FssBenchError, ResultsError
 from fss_bench.evaluation import evaluate
 from fss_bench.method import Method
 from fss_bench.setting import create_setting
-from fss_bench.training import checkpoints
 from fss_bench.training.checkpoints import Checkpoints, Saved
 from fss_bench.training.config import TrainConfig
 from fss_bench.training.state import Folder
@@ -197,19 +196,16 @@ def test_a_loss_that_is_no_number_stops_with_its_episodes(
 def test_a_full_disk_leaves_the_checkpoint_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: Path
 ) -> None:
-    written = []
-
-    def full(path: Path, content: bytes) -> None:
-        written.append(path)
-        if path.name.startswith("step-00000006"):
+    def full(path: Path, mode: str = "r", *rest: Any, **more: Any) -> Any:
+        if "w" in mode and path.name.startswith(".step-00000006.state"):
             raise OSError(28, "No space left on device")
-        whole(path, content)
+        return opened(path, mode, *rest, **more)
 
-    whole = checkpoints.write_whole
-    monkeypatch.setattr(checkpoints, "write_whole", full)
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", full)
     with pytest.raises(ResultsError, match=r"No space left.*goes on from the last checkpoint"):
         train(tiny_config(tmp_path))
-    monkeypatch.setattr(checkpoints, "write_whole", whole)
+    monkeypatch.setattr(Path, "open", opened)
     assert Folder.of(tmp_path, "fold0").checkpoints(2).steps() == [0, 3]
     train(tiny_config(tmp_path))
     assert equal(weights(finished), weights(tmp_path))

@@ -25,10 +25,11 @@ from fss_bench.pretraining.optimisers import create_optimiser
 from fss_bench.pretraining.preparation import prepare
 from fss_bench.pretraining.schedule import learning_rate, peak_rate
 from fss_bench.pretraining.setup import PretrainConfig
-from fss_bench.pretraining.state import Folder, check_same
+from fss_bench.pretraining.state import Folder
 from fss_bench.pretraining.tally import Tally
 from fss_bench.pretraining.watching import Pretrained, Watch
 from fss_bench.randomness import generators_kept, seed_generators
+from fss_bench.run_folder import check_same
 from fss_bench.telling import said_once
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ class Trainer:
             )
 
     def _restore(self, state: dict[str, Any]) -> None:
-        check_same(state["config"], self.job.identity(), self.folder)
+        check_same(state["config"], self.job.identity(), self.folder.root)
         try:
             self.objective.load_state_dict(state["objective"])
             self.objective.load_extra_state(state["extra"])

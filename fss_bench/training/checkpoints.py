@@ -19,7 +19,6 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from fss_bench.errors import ResultsError, one_line
-from fss_bench.results import write_text, write_whole
 from fss_bench.run_folder import RunFolder
 
 FORMAT = 1
@@ -90,9 +89,9 @@ class Checkpoints:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             self.file(saved.step, ".json").unlink(missing_ok=True)
-            write_whole(self.file(saved.step), weights)
-            write_whole(self.file(saved.step, ".state"), state)
-            write_text(self.file(saved.step, ".json"), json.dumps(numbers) + "\n")
+            self.folder.write(self.file(saved.step), weights)
+            self.folder.write(self.file(saved.step, ".state"), state)
+            self.folder.write(self.file(saved.step, ".json"), (json.dumps(numbers) + "\n").encode())
             self._forget()
         except OSError as error:
             raise self.folder.cannot_write(error) from error

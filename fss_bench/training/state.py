@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor
 
-from fss_bench.results import write_whole
 from fss_bench.run_folder import RunFolder
 from fss_bench.training.checkpoints import Checkpoints, weights_bytes
 from fss_bench.training.curves import curves_png, figures_of
@@ -69,10 +68,7 @@ class Folder(RunFolder):
         Raises:
             ResultsError: it cannot be written; one that was there stays.
         """
-        try:
-            write_whole(self.chosen, weights_bytes(tensors, metadata))
-        except OSError as error:
-            raise self.cannot_write(error) from error
+        self.write(self.chosen, weights_bytes(tensors, metadata))
 
     def write_results(self, job: Job, tally: Tally) -> dict[str, Any]:
         """Write the plot, then the record that says the run is finished; returns the record.
@@ -82,10 +78,7 @@ class Folder(RunFolder):
         """
         entries = self.entries()
         figures = figures_of(entries, tally)
-        try:
-            write_whole(self.curves, curves_png(entries, job.title))
-        except OSError as error:
-            raise self.cannot_write(error) from error
+        self.write(self.curves, curves_png(entries, job.title))
         record = job.finished(tally.started, figures)
         self.write_record(record)
         return record
