@@ -71,8 +71,9 @@ def _steps(entries: Sequence[Entry]) -> list[int]:
 def _plot_losses(axis: Any, entries: Sequence[Entry]) -> None:
     axis.plot(_steps(entries), [e["loss"] for e in entries], color=BLUE, label="sum")
     terms = [name for name in entries[0] if name not in NOT_TERMS] if entries else []
-    for name in terms if len(terms) > 1 else ():
-        axis.plot(_steps(entries), [e[name] for e in entries], linewidth=0.8, label=name)
+    for number, name in enumerate(terms if len(terms) > 1 else (), start=1):
+        values = [e[name] for e in entries]
+        axis.plot(_steps(entries), values, color=f"C{number}", linewidth=0.8, label=name)
     if len(terms) > 1:
         axis.legend(fontsize=8, frameon=False)
 
