@@ -42,8 +42,9 @@ def placed_shape(shape: Shape, side: int, image_resize: str) -> Shape:
         return side, side
     if image_resize == "native":
         return shape
-    longer = max(shape)
-    scaled = [side if length == longer else int(length * (side / longer)) for length in shape]
+    longer = 0 if shape[0] >= shape[1] else 1
+    scaled = [int(length * (side / shape[longer])) for length in shape]
+    scaled[longer] = side  # of a square the height alone: its width is rounded, as published
     height, width = (max(n // PAD_MULTIPLE, 1) * PAD_MULTIPLE for n in scaled)
     return height, width
 

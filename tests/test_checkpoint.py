@@ -1067,6 +1067,7 @@ def test_a_run_tells_its_checkpoint(on_own_data: Callable[..., Any], tmp_path: P
         "series": f"{tmp_path.as_posix()}/fold{{fold}}.safetensors",
         "origin": {"path": "made", "sha256": "0", "layout": "tiny"},
         "trained_on": {"dataset": "folder", "fold": 0, "base_classes": ("class3", "class4")},
+        "training": None,
     }
     assert json.loads(json.dumps(record["checkpoint"]))["trained_on"]["fold"] == 0
     assert record["weights"]["source"] == "checkpoint"

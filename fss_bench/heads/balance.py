@@ -9,7 +9,7 @@ def median_frequency_weights(labels: Tensor, classes: int) -> Tensor:
 
     The frequency of a class is its share of the pixels of the images that show it, ignored pixels
     left out; the median, over the classes shown, is the mean of the middle two where they are even.
-    Eigen and Fergus, ICCV 2015, section 4.3.2, as used by SegNet (TPAMI 2017).
+    Eigen and Fergus, ICCV 2015; used by SegNet (TPAMI 2017).
 
     Args:
         labels: [S, H, W] long, 255 ignore.

@@ -15,8 +15,8 @@ from fss_bench.ops import cosine_to_prototypes, transposed_resize
 class CosineHead(Head):
     """Logits are `scale` times the cosine of a cell with the vector of a class.
 
-    As in RePRI (Boudiaf et al., CVPR 2021, section 3), without its bias. Only directions count, so
-    the vectors start with a root mean square of 1: a learning rate means the same on any backbone.
+    As in RePRI (Boudiaf et al., CVPR 2021), without its bias. Only directions count, so the vectors
+    start with a root mean square of 1: a learning rate means the same on any backbone.
 
     Args:
         levels: one.

@@ -58,7 +58,7 @@ def fit(
     """Fit a head in place; it ends in eval mode.
 
     The loss is cross entropy on the supports, and with `entropy` on the query's cells the terms of
-    RePRI (Boudiaf et al., CVPR 2021, equation 1): entropy alone would draw all cells to one class,
+    RePRI (Boudiaf et al., CVPR 2021): entropy alone would draw all cells to one class,
     which the divergence from the shares that the head itself estimated holds back. Before the first
     estimate there is cross entropy alone. On the query batch norm is as in evaluation.
 

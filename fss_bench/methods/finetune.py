@@ -7,9 +7,8 @@ A baseline of several papers: the cosine classifier with entropy regularisation 
 
 Differs from the papers: the backbone is frozen and only the head is fitted, with Adam, to all
 supports in every step, 50 times unless told otherwise. The loss of all heads but the cosine
-classifier is balanced as SegNet's. RePRI raises the weight of its second term late, has a bias, and
-its published code uses plain gradient descent. U-Net's convolutions are padded and have batch norm;
-no tiles. What else differs is said with the heads (`fss_bench/heads/`).
+classifier is balanced as SegNet's. RePRI's classifier has a bias. U-Net's convolutions are padded
+and have batch norm; no tiles. What else differs is said with the heads (`fss_bench/heads/`).
 """
 
 import math
