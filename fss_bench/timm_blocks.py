@@ -70,11 +70,12 @@ def block_taps(
     """
     if isinstance(model, ResNet):
         stages = [(f"c{s + 1}", getattr(model, f"layer{s}"), f"layer{s}") for s in range(1, 5)]
-        act = "act2" if isinstance(model.layer1[0], BasicBlock) else "act3"
         return {
             level: {
-                f"{level}.{i}": Tap(f"{path}.{i}.{act}", level, levels[level].channels, before=True)
-                for i in range(len(stage))
+                f"{level}.{i}": Tap(
+                    f"{path}.{i}.{_last_act(block)}", level, levels[level].channels, before=True
+                )
+                for i, block in enumerate(stage)
             }
             for level, stage, path in stages
         }
@@ -101,6 +102,11 @@ def block_taps(
     if isinstance(model, VGG):
         return _vgg_taps(model.features, levels)
     return {}
+
+
+def _last_act(block: nn.Module) -> str:
+    """The name of a residual block's last ReLU; a network may mix kinds of blocks."""
+    return "act2" if isinstance(block, BasicBlock) else "act3"
 
 
 def _vgg_taps(features: nn.Sequential, levels: Mapping[str, Level]) -> dict[str, dict[str, Tap]]:

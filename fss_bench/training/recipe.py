@@ -227,8 +227,8 @@ def _complaint(recipe: Recipe, name: str, value: Any) -> str | None:
         return "0 or more"
     if name in _OPEN_SHARES and not 0 <= value < 1:
         return "at least 0 and less than 1"
-    if name == "nesterov" and value and not (recipe.optimiser == "sgd" and recipe.momentum > 0):
-        return "false without sgd's momentum"
+    if name == "nesterov" and value and recipe.optimiser == "sgd" and recipe.momentum == 0:
+        return "false without momentum"
     if name == "decay_at" and not all(0 < share < 1 for share in value):
         return "shares between 0 and 1"
     if name == "rates" and not all(0 <= factor < float("inf") for _, factor in value):
