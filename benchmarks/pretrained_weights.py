@@ -10,14 +10,14 @@ docs/self-supervised.md. Can be interrupted; the same command goes on.
 """
 
 import argparse
-import csv
-import io
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
+
+from tables import Row, difference, percent, write_page, write_rows
 
 ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "results" / "pretrained_weights.csv"
@@ -51,7 +51,6 @@ COLUMNS = (
     "minus_moco,minus_moco_low,minus_moco_high,p_moco"
 ).split(",")
 """Percent and points; p-values of paired permutation tests, Holm's correction over all of them."""
-Row = dict[str, str]
 Cell = tuple[str, str, str, str, int]
 """Backbone, dataset, method, level, shots."""
 
@@ -90,16 +89,9 @@ def evaluate(
 
 def publish(runs: Path) -> None:
     """The table and the page from the runs."""
-    from fss_bench.results import write_text
-
     rows = list(measure(runs))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(TABLE, text.getvalue())
-    head = PAGE.read_text(encoding="utf-8").partition("\n## ")[0]
-    write_text(PAGE, f"{head.rstrip()}\n\n{tables(rows)}")
+    write_rows(TABLE, COLUMNS, rows)
+    write_page(PAGE, tables(rows))
 
 
 def measure(runs: Path) -> Iterator[Row]:
@@ -124,9 +116,9 @@ def measure(runs: Path) -> Iterator[Row]:
                 low, high = d.ci95
                 difference = d.second - d.first
                 row |= {
-                    f"minus_{name}": _percent(difference),
-                    f"minus_{name}_low": _percent(low),
-                    f"minus_{name}_high": _percent(high),
+                    f"minus_{name}": percent(difference),
+                    f"minus_{name}_low": percent(low),
+                    f"minus_{name}_high": percent(high),
                     f"p_{name}": f"{corrected[cell, base, weights]:.4f}",
                 }
         yield row
@@ -164,17 +156,13 @@ def _row(cell: Cell, weights: str, runs: Sequence[Any]) -> Row:
         "weights": weights,
         "sha256": str(runs[0].record["weights"]["sha256"])[:12],
         "episodes": str(sum(len(run.episodes) for run in runs)),
-        **{f"fold{i}": _percent(value) for i, value in enumerate(folds)},
-        "miou": _percent(sum(folds) / len(folds)),
-        "ci_low": _percent(low),
-        "ci_high": _percent(high),
+        **{f"fold{i}": percent(value) for i, value in enumerate(folds)},
+        "miou": percent(sum(folds) / len(folds)),
+        "ci_low": percent(low),
+        "ci_high": percent(high),
     }
     named = dict(zip(COLUMNS[:5], map(str, cell), strict=True))
     return {**dict.fromkeys(COLUMNS, ""), **named, **values}
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.2f}"
 
 
 def tables(rows: Sequence[Row]) -> str:
@@ -203,23 +191,6 @@ def table(rows: Sequence[Row], backbone: str) -> str:
             cells += [difference(row, base) for base in ("random", "moco") if row[f"p_{base}"]]
         lines.append(f"| {method}, {level} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def difference(row: Row, base: str) -> str:
-    """Points and interval; bold where the corrected p-value is below 0.05."""
-    value, low, high, p = (
-        float(row[name])
-        for name in (f"minus_{base}", f"minus_{base}_low", f"minus_{base}_high", f"p_{base}")
-    )
-    text = f"{value:+.2f}"
-    text = f"**{text}**" if p < 0.05 else text
-    return f"{text} ({low:+.2f} to {high:+.2f}), p {p:.3f}"
-
-
-def read_rows(file: Path) -> list[Row]:
-    """The published table."""
-    with file.open(encoding="utf-8", newline="") as opened:
-        return list(csv.DictReader(opened))
 
 
 def main() -> None:

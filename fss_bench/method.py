@@ -39,6 +39,8 @@ class Method(nn.Module):
     """What ignored pixels of the query count for in training: a channel, or 255 for nothing."""
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {EPISODES: {}}
     """Stages of training in their order -> what each changes of the default recipe."""
+    foreground_weight: float = 1.0
+    """What a way's pixels count for in the loss of the query; training sets it (`Recipe`)."""
     needs_base_masks: ClassVar[bool] = False
     """Whether training episodes come with the labels of all base classes."""
     segment: Callable[[Features, Tensor, Features], Tensor]
@@ -94,7 +96,8 @@ class Method(nn.Module):
             query_masks: [B, H, W] way number, 0 elsewhere, 255 ignore.
         """
         logits = self(support_images, support_masks, query_images)
-        return {"query": cross_entropy(logits, query_masks, self.void)}
+        loss = cross_entropy(logits, query_masks, self.void, self.foreground_weight)
+        return {"query": loss}
 
     def start_stage(self, stage: str) -> None:
         """Make ready for a stage of training: what does not learn in it gets no gradients."""

@@ -92,7 +92,9 @@ def foreground(masks: Tensor) -> Tensor:
     return (masks == 1).float()
 
 
-def cross_entropy(logits: Tensor, masks: Tensor, void: int = 255) -> Tensor:
+def cross_entropy(
+    logits: Tensor, masks: Tensor, void: int = 255, foreground_weight: float = 1.0
+) -> Tensor:
     """Cross entropy of logits resized to the masks' size, a mean over episodes.
 
     Each episode's is the mean over its pixels that count, so that parts of a batch, in forwards or
@@ -102,10 +104,12 @@ def cross_entropy(logits: Tensor, masks: Tensor, void: int = 255) -> Tensor:
         logits: [B, P, h, w].
         masks: [B, H, W] channel numbers, 255 ignore.
         void: the channel that pixels of 255 count for; 255 leaves them out.
+        foreground_weight: what a pixel of a way counts for, where one of the background counts 1.
     """
     sized = resize_logits(logits.float(), (masks.shape[-2], masks.shape[-1]))
     labels = masks.long()
     labels = labels.masked_fill(labels == 255, void)
     losses = F.cross_entropy(sized, labels, ignore_index=255, reduction="none")
-    counted = (labels != 255).sum(dim=(1, 2)).clamp(min=1)
-    return (losses.sum(dim=(1, 2)) / counted).mean()
+    weights = torch.where(labels > 0, foreground_weight, 1.0) * (labels != 255)
+    counted = weights.sum(dim=(1, 2)).clamp(min=1e-6)
+    return ((weights * losses).sum(dim=(1, 2)) / counted).mean()

@@ -1,42 +1,40 @@
 """The published study of weights: its page says what its table says, and the table is whole."""
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
+from studies import load_study
 
 
 @pytest.fixture(scope="module")
 def study() -> ModuleType:
-    file = ROOT / "benchmarks" / "pretrained_weights.py"
-    found = importlib.util.spec_from_file_location("pretrained_weights", file)
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
+    return load_study("pretrained_weights")
 
 
-def test_the_page_is_made_from_the_table(study: ModuleType) -> None:
+@pytest.fixture(scope="module")
+def rows(study: ModuleType) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = load_study("tables").read_rows(study.TABLE)
+    return found
+
+
+def test_the_page_is_made_from_the_table(study: ModuleType, rows: list[dict[str, str]]) -> None:
     head, line_break, tables = study.PAGE.read_text(encoding="utf-8").partition("\n## ")
     assert line_break
-    assert "## " + tables == study.tables(study.read_rows(study.TABLE))
+    assert "## " + tables == study.tables(rows)
     assert not [line for line in head.splitlines() if line.startswith("|")]
 
 
-def test_every_setting_was_measured_with_all_weights(study: ModuleType) -> None:
-    rows = [tuple(row[name] for name in study.COLUMNS[:6]) for row in study.read_rows(study.TABLE)]
+def test_every_setting_was_measured_with_all_weights(
+    study: ModuleType, rows: list[dict[str, str]]
+) -> None:
+    found = [tuple(row[name] for name in study.COLUMNS[:6]) for row in rows]
     expected = [
         (*map(str, cell), weights) for cell in study.cells() for weights in study.WEIGHTS[cell[0]]
     ]
-    assert rows == [tuple(map(str, row)) for row in expected]
+    assert found == [tuple(map(str, row)) for row in expected]
 
 
-def test_the_table_is_consistent(study: ModuleType) -> None:
-    rows = study.read_rows(study.TABLE)
+def test_the_table_is_consistent(study: ModuleType, rows: list[dict[str, str]]) -> None:
     by_place = {tuple(row[name] for name in study.COLUMNS[:6]): row for row in rows}
     for place, row in by_place.items():
         folds = [float(row[f"fold{i}"]) for i in range(4)]

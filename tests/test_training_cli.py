@@ -141,6 +141,65 @@ def test_killed_runs_end_with_the_same_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_saves_and_goes_on(tmp_path: Path, number: int) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def start(folder: Path) -> "subprocess.Popen[str]":
+        more = ("--steps", "30", "--validate-every", "30", "--workers", "1")
+        return subprocess.Popen(
+            [sys.executable, "-m", "fss_bench", *words(folder, *more)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env=environment,
+        )
+
+    def steps_of(folder: Path) -> int:
+        log = folder / "fold0" / "log.jsonl"
+        return log.read_bytes().count(b'"kind": "step"') if log.exists() else 0
+
+    process = start(broken)
+    while steps_of(broken) < 4 and process.poll() is None:
+        time.sleep(0.005)
+    os.killpg(process.pid, number)  # as a terminal does: the workers get it too
+    out, errors = process.communicate()
+    assert process.returncode == 130, errors
+    assert out == ""
+    assert errors.splitlines()[-1] == "interrupted: the same command goes on from here"
+    assert "Traceback" not in errors
+    assert not (broken / "fold0.safetensors").exists()
+    kept = [int(f.stem[5:]) for f in (broken / "fold0" / "checkpoints").glob("step-*.state")]
+    assert 4 <= max(kept) < 30
+    for folder in (broken, whole):
+        process = start(folder)
+        errors = process.communicate()[1]
+        assert process.returncode == 0, errors
+    last = "fold0/checkpoints/step-00000030.safetensors"
+    one, other = load_file(whole / last), load_file(broken / last)
+    assert all(torch.equal(one[k], other[k]) for k in one)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [("--precision", "fp16"), ("--precision", "bf16"), ("--compile",)])
+def test_quicker_ways_of_training_learn_alike(tmp_path: Path, more: tuple[str, ...]) -> None:
+    """Without the alignment term, whose hard regions flip by a rounding."""
+    gentle = ("--option", "align=false", "--lr", "0.001", "--validation", "none", "--quiet")
+    losses = []
+    for name, options in (("plain", ()), ("quick", more)):
+        command = [sys.executable, "-m", "fss_bench", *words(tmp_path / name, *gentle, *options)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        subprocess.run(command, check=True, capture_output=True, env=environment)
+        lines = (tmp_path / name / "fold0" / "log.jsonl").read_text().splitlines()
+        losses.append([json.loads(line)["loss"] for line in lines])
+    assert len(losses[0]) == 6
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+    assert more == ("--compile",) or losses[0] != losses[1]
+
+
+@pytest.mark.slow
 def test_two_processes_learn_as_one(tmp_path: Path) -> None:
     """Two processes with half the batch each: the loss curve of one with all of it."""
     one, two = tmp_path / "one", tmp_path / "two"

@@ -7,8 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from fss_bench.timm_backbone import create_backbone
+from fss_bench.errors import FssBenchError
 from fss_bench.method import Method, create_method
+from fss_bench.ops import cross_entropy
+from fss_bench.timm_backbone import create_backbone
+from fss_bench.training.losses import Losses
 from fss_bench.training_batch import TrainingBatch
 
 SIDE = 40
@@ -131,3 +134,34 @@ def test_the_base_stage_of_msanet_is_the_cross_entropy_of_every_pixel() -> None:
     assert set(terms) == {"base"}
     found = slow_cross_entropy(logits, base_labels, corners=True)
     assert float(terms["base"]) == pytest.approx(found, rel=2e-5)
+
+
+def test_foreground_counts_for_its_weight() -> None:
+    """A pixel of each kind: (3 on + off) / 4; one of 255 counts for nothing."""
+    logits = torch.tensor([[[[0.0, 1.0, 5.0]], [[2.0, 0.5, -5.0]]]])
+    on, off = math.log(1 + math.exp(-2)), math.log(1 + math.exp(-0.5))
+    found = cross_entropy(logits, torch.tensor([[[1, 0, 255]]]), foreground_weight=3.0)
+    assert float(found) == pytest.approx((3 * on + off) / 4)
+
+
+@pytest.mark.parametrize("name", [*METHODS, "msanet"])
+def test_the_weight_of_foreground_reaches_every_method(name: str) -> None:
+    method = build(name, backbone="tf_efficientnet_lite0")
+    support, masks, query, labels = episodes()
+    batch = TrainingBatch(support, masks, query, labels, None, torch.zeros(2, 1).long())
+    last = [*method.recipes][-1]
+    with torch.no_grad():
+        even, heavy = (
+            Losses(method, last, weight)(batch)["main" if name == "msanet" else "query"]
+            for weight in (1.0, 30.0)
+        )
+    assert abs(float(even) - float(heavy)) > 1e-3
+
+
+def test_a_loss_of_its_own_knows_no_weight() -> None:
+    class Own(torch.nn.Module):
+        def loss(self) -> None:
+            """Whatever it is."""
+
+    with pytest.raises(FssBenchError, match="foreground_weight=2: Own has a loss of its own"):
+        Losses(Own(), "episodes", 2.0)

@@ -292,8 +292,8 @@ class MSANet(OneWayMethod):
             labels.append((query_masks[b] == w + 1).long().masked_fill(ignored, 255))
         truth = torch.stack(labels)
         terms = {
-            "main": _loss([s.final for s in scores], truth),
-            "meta": _loss([s.meta for s in scores], truth),
+            "main": _loss([s.final for s in scores], truth, self.foreground_weight),
+            "meta": _loss([s.meta for s in scores], truth, self.foreground_weight),
         }
         if base_masks is not None:
             terms["base"] = _loss([s.base for s in scores[:: shape[1]]], base_masks)
@@ -320,9 +320,10 @@ def _join(features: Features, size: tuple[int, int]) -> Tensor:
     return torch.cat([features["c4"], resize_corners(features["c3"], size)], dim=1)
 
 
-def _loss(logits: Sequence[Tensor], masks: Tensor) -> Tensor:
+def _loss(logits: Sequence[Tensor], masks: Tensor, foreground_weight: float = 1.0) -> Tensor:
     joined = torch.cat(list(logits)).float()
-    return cross_entropy(resize_corners(joined, (masks.shape[-2], masks.shape[-1])), masks)
+    sized = resize_corners(joined, (masks.shape[-2], masks.shape[-1]))
+    return cross_entropy(sized, masks, foreground_weight=foreground_weight)
 
 
 def _classes(base_class: Tensor | int | None, batch: int, ways: int) -> list[list[Any]]:

@@ -88,7 +88,8 @@ class PANet(Method):
         support = {k: v.reshape(batch, ways, shots, *v.shape[1:]) for k, v in support.items()}
         query = self.encode(query_images)
         logits = self.segment(support, support_masks, query)
-        terms = {"query": cross_entropy(logits, query_masks)}
+        weight = self.foreground_weight
+        terms = {"query": cross_entropy(logits, query_masks, foreground_weight=weight)}
         if self.align:
             terms["alignment"] = self.alignment(support, support_masks, query, logits)
         return terms

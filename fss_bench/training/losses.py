@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from fss_bench.errors import FssBenchError
 from fss_bench.method import Method
 from fss_bench.ops import cross_entropy
 from fss_bench.training_batch import TrainingBatch
@@ -14,11 +15,22 @@ class Losses(nn.Module):
         method: a `Method`; or any module with its `forward`, and perhaps a `loss` of the same
             arguments and `query_masks`. Without one it learns by cross entropy.
         stage: one of its stages.
+        foreground_weight: what a pixel of a query's classes counts for in its loss.
+
+    Raises:
+        FssBenchError: the method has a loss of its own, which knows no such weight.
     """
 
-    def __init__(self, method: nn.Module, stage: str) -> None:
+    def __init__(self, method: nn.Module, stage: str, foreground_weight: float = 1.0) -> None:
         super().__init__()
-        self.method, self.stage = method, stage
+        self.method, self.stage, self.foreground_weight = method, stage, foreground_weight
+        if isinstance(method, Method):
+            method.foreground_weight = foreground_weight
+        elif foreground_weight != 1 and callable(getattr(method, "loss", None)):
+            raise FssBenchError(
+                f"recipe foreground_weight={foreground_weight:g}: {type(method).__name__} has a "
+                "loss of its own, which does not know it: leave it out"
+            )
 
     def forward(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """Terms, scalars whose sum is minimised."""
@@ -28,4 +40,5 @@ class Losses(nn.Module):
         loss = getattr(self.method, "loss", None)
         if callable(loss):
             return {"loss": loss(*inputs, batch.query_masks)}
-        return {"query": cross_entropy(self.method(*inputs), batch.query_masks)}
+        logits, weight = self.method(*inputs), self.foreground_weight
+        return {"query": cross_entropy(logits, batch.query_masks, foreground_weight=weight)}

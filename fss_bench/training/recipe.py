@@ -77,6 +77,9 @@ class Recipe:
     frozen_bn: bool = True
     """Whether batch norms of a backbone that learns keep their statistics."""
 
+    foreground_weight: float = 1.0
+    """What a pixel of a query's classes counts for in its loss, where background counts 1."""
+
     crop: int = 0
     """Side of the training square, px; 0 is the method's input size."""
 
@@ -169,7 +172,7 @@ def _rates(value: Any) -> tuple[tuple[str, float], ...]:
 
 _LEAST = {"steps": 1, "batch_size": 1, "accumulate": 1, "warmup": 0, "crop": 0}
 _OPEN_SHARES = ("momentum", "ema")
-_POSITIVE = ("lr", "power", "decay_factor")
+_POSITIVE = ("lr", "power", "decay_factor", "foreground_weight")
 _NOT_NEGATIVE = ("weight_decay", "clip")
 _ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "momentum": ("optimiser", ("sgd",)),
@@ -179,6 +182,7 @@ _ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "decay_factor": ("schedule", ("steps",)),
     "frozen_bn": ("train_backbone", (True,)),
     "scale": ("place", ("crop",)),
+    "foreground_weight": ("items", ("episodes",)),
 }
 """Field -> what makes it count for something."""
 

@@ -94,7 +94,8 @@ class Trainer:
         self.checkpoints = folder.checkpoints(job.config.keep)
         self.method = job.method.to(device)
         self.average = average_of(self.method, self.recipe.ema) if self.recipe.ema else None
-        losses = Losses(self.method, job.stage)
+        weight = self.recipe.foreground_weight
+        losses = world.together(lambda: Losses(self.method, job.stage, weight))
         self.optimiser = world.together(lambda: create_optimiser(self.recipe, self.method))
         wrapped = distribute(losses, world, device, find_unused=True)
         self.module: Any = torch.compile(wrapped) if job.config.compile else wrapped
