@@ -1,7 +1,6 @@
 """The command line: bodies parse, call the library, print."""
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,11 @@ from fss_bench.compute import Compute
 from fss_bench.errors import FssBenchError, UnknownNameError
 from fss_bench.flags import (
     Annotation,
+    BackboneName,
     BackboneOption,
+    BatchSize,
+    CacheGb,
+    CheckpointFile,
     DataRoot,
     Dataset,
     DatasetOption,
@@ -36,6 +39,7 @@ from fss_bench.flags import (
     Weights,
     Workers,
     check_names,
+    default_workers,
     folds_of,
     load_plugins,
     note,
@@ -46,6 +50,7 @@ from fss_bench.flags import (
 )
 from fss_bench.options import parse_options
 from fss_bench.pretrain_command import pretrain
+from fss_bench.profile_command import profile
 from fss_bench.protocol_commands import protocols, terminal_width
 from fss_bench.train_command import train
 
@@ -66,6 +71,7 @@ app.add_typer(data, name="data")
 app.add_typer(protocols, name="protocols")
 app.command("train")(train)
 app.command("pretrain")(pretrain)
+app.command("profile")(profile)
 
 
 @app.command()
@@ -83,30 +89,16 @@ def evaluate(
     rule: Rule = [],  # noqa: B006
     annotation: Annotation = None,
     split_lists: SplitLists = None,
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            help="Registered, or any timm model; by default the checkpoint's, or resnet50."
-        ),
-    ] = None,
+    backbone: BackboneName = None,
     backbone_option: BackboneOption = [],  # noqa: B006
     weights: Weights = None,
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(
-            help="File of the whole method, official or ours; `{fold}` stands for the fold.",
-            show_default=False,
-        ),
-    ] = None,
+    checkpoint: CheckpointFile = None,
     option: MethodOption = [],  # noqa: B006
     device: Device = "auto",
     precision: Precision = "fp32",
-    batch_size: Annotated[int, typer.Option(help="Episodes segmented together.")] = 1,
+    batch_size: BatchSize = 1,
     workers: Workers = None,
-    cache_gb: Annotated[
-        float | None,
-        typer.Option(help="Memory for kept features; by default a quarter of what is free."),
-    ] = None,
+    cache_gb: CacheGb = None,
     output: Output = Path("results"),
     resume: Annotated[bool, typer.Option(help="Take up what is there, or start over.")] = True,
     save_predictions: Annotated[bool, typer.Option(help="Keep a PNG an episode.")] = False,
@@ -118,9 +110,7 @@ def evaluate(
     load_plugins(plugin)
     names = _protocol_names(protocol)
     check_names(method=method, dataset=dataset)
-    if workers is None:
-        workers = min(4, (os.cpu_count() or 1) // 2)
-    compute = Compute(device, precision, batch_size, workers, cache_gb)
+    compute = Compute(device, precision, batch_size, default_workers(workers), cache_gb)
     rules = rules_of(rule, annotation)
     method_options = parse_options(option)
     shot_list = numbers_of("--shots", shots)

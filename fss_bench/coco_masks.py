@@ -154,7 +154,7 @@ def indexed_labels(index: Index, image: str, classes: Iterable[int]) -> NDArray[
 
 def _indexed(index: Index, image: str, class_id: int) -> NDArray[np.bool_]:
     height, width = index.sizes[image]
-    code = index.rles.get((image, class_id))
+    code = index.rle(image, class_id)
     if code is None:
         return np.zeros((height, width), dtype=bool)
     return np.asarray(rle_tools.decode({"size": [height, width], "counts": code}), dtype=bool)

@@ -56,6 +56,9 @@ class ImageStore:
     Args:
         method: on its device, in eval mode.
         device: where it is.
+
+    Attributes:
+        encoded: how many times an image was encoded so far.
     """
 
     def __init__(self, method: nn.Module, device: torch.device) -> None:
@@ -63,6 +66,7 @@ class ImageStore:
         self._split = splits(method)
         self._held: dict[str, Any] = {}
         self._seconds: dict[str, float] = {}
+        self.encoded = 0
 
     @property
     def kept(self) -> list[str]:
@@ -86,6 +90,7 @@ class ImageStore:
             if self.device.type == "cuda":  # else its work is charged to whoever waits next
                 torch.cuda.synchronize(self.device)
             self._seconds[name] = time.perf_counter() - start
+        self.encoded += len(images)
 
     def forget(self, images: Sequence[str]) -> None:
         """Drop images."""

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -33,6 +33,7 @@ from fss_bench.protocols import EvaluationProtocol
 from fss_bench.results import SCHEMA_VERSION, PartialRun, ResultStore, Run, fingerprint
 from fss_bench.scoring import Answers, Row, score_row
 from fss_bench.setting import Setting, create_setting
+from fss_bench.stage_clock import Span, StageClock
 
 Progress = Callable[[int, int, float], None]
 """Called after every step with episodes done, episodes in all, and the running mIoU."""
@@ -123,6 +124,7 @@ class Evaluation:
         progress: called after every step.
         images: what an earlier pass of the same method and input rules has encoded.
         later: image -> how many passes after this one it is needed again, from 1.
+        clock: measures the stages.
 
     Raises:
         FssBenchError: no such device or precision, a batch size below 1, an input side that the
@@ -137,12 +139,14 @@ class Evaluation:
         progress: Progress | None = None,
         images: ImageStore | None = None,
         later: Mapping[str, int] | None = None,
+        clock: StageClock | None = None,
     ) -> None:
         checkpoint = getattr(method, "checkpoint", None)
         if isinstance(checkpoint, Checkpoint):  # a stranger's attribute may have that name
             for setting in settings:
                 check_use(checkpoint, setting)
         self.setting, self.compute, self.progress = settings[0], compute, progress
+        self.clock = clock
         self.device = compute.torch_device()
         self.dtype = compute.dtype()
         self.method = method.to(self.device).eval()
@@ -195,7 +199,7 @@ class Evaluation:
         running = _RunningMean()
         running.add(lead.rows)
         with torch.no_grad(), self._autocast():
-            for step, data in self._steps(specs, members):
+            for step, data in self._waited(self._steps(specs, members)):
                 known = len(lead.rows)
                 self._step(step, data, members)
                 running.add(lead.rows[known:])
@@ -217,24 +221,52 @@ class Evaluation:
         )
         return load_steps(loader, self.compute.workers)
 
+    def _waited(self, steps: Iterator[tuple[Step, StepData]]) -> Iterator[tuple[Step, StepData]]:
+        """The same steps; the time until each is there counts as waiting."""
+        while True:
+            with self._stage("wait"):
+                found = next(steps, None)
+            if found is None:
+                return
+            if self.clock is not None:
+                self.clock.spans.append(Span("load", *found[1].loaded))
+            yield found
+
+    def _stage(self, name: str) -> AbstractContextManager[None]:
+        return nullcontext() if self.clock is None else self.clock.measure(name)
+
     def _bytes_per_image(self) -> int:
         rules = self.setting.protocol
         is_float = rules.image_filter == "opencv-bilinear" and rules.image_resize != "native"
         return self.images.bytes_per_image(self.side, torch.float32 if is_float else torch.uint8)
 
     def _step(self, step: Step, data: StepData, members: Sequence[_Member]) -> None:
-        self.images.add(data.images)
+        with self._stage("encode"):
+            self.images.add(data.images)
         start = time.perf_counter()
-        answers = Answers(self._logits(step, data.support_masks), self.side)
+        with self._stage("segment"):
+            answers = Answers(self._logits(step, data.support_masks), self.side)
         head = time.perf_counter() - start
         images = {image for spec in step.specs for image in spec.images}
         encoding = self.images.seconds({*data.images, *(images - self._charged)})
         self._charged |= images
         self.images.forget(step.evict)
+        with self._stage("score"):
+            self._score(step, data, members, answers, encoding + head)
+
+    def _score(
+        self,
+        step: Step,
+        data: StepData,
+        members: Sequence[_Member],
+        answers: Answers,
+        spent: float,
+    ) -> None:
+        """Rows of a step for every member, on disk when this returns; `spent` seconds before."""
         for member, masks in zip(members, data.query_masks, strict=True):
             protocol = member.setting.protocol
             labels, seconds = answers.labels(masks, protocol)
-            milliseconds = 1000 * (encoding + head + seconds) / len(step.specs)
+            milliseconds = 1000 * (spent + seconds) / len(step.specs)
             if member.predictions is not None:
                 _save(member.predictions, step.specs, labels)
             member.add(

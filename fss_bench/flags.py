@@ -1,5 +1,6 @@
 """Flags that several commands share, and what they mean."""
 
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -65,10 +66,26 @@ Weights = Annotated[
         show_default=False,
     ),
 ]
+BackboneName = Annotated[
+    str | None,
+    typer.Option(help="Registered, or any timm model; by default the checkpoint's, or resnet50."),
+]
+CheckpointFile = Annotated[
+    str | None,
+    typer.Option(
+        help="File of the whole method, official or ours; `{fold}` stands for the fold.",
+        show_default=False,
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Precision = Annotated[str, typer.Option(help="fp32, bf16 or fp16.")]
 Workers = Annotated[
     int | None, typer.Option(help="Processes that load images; by default half the cores.")
+]
+BatchSize = Annotated[int, typer.Option(help="Episodes segmented together.")]
+CacheGb = Annotated[
+    float | None,
+    typer.Option(help="Memory for kept features; by default a quarter of what is free."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
@@ -77,6 +94,11 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 def note(text: str) -> None:
     """Tell the user something beside the result."""
     print(f"note: {text}", file=sys.stderr)
+
+
+def default_workers(asked: int | None) -> int:
+    """Processes that load images for an evaluation: half the cores, at most 4."""
+    return min(4, (os.cpu_count() or 1) // 2) if asked is None else asked
 
 
 def load_plugins(files: list[Path]) -> None:

@@ -24,12 +24,14 @@ from fss_bench.errors import DatasetError
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 IGNORE_ROW = -1
 """Class id of the row that counts ignored pixels; 0 is the row of the background."""
 PARALLEL_FROM = 2000
 """Smaller trees are indexed in this process: starting others would take longer."""
 COLUMNS = ("split", "image", "height", "width", "class_id", "pixels", "digest")
+CODE_BYTES = "code_bytes"
+"""Column with the length of a mask's run-length code, 0 where the dataset keeps none."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +86,16 @@ class Index:
     """Pixel counts of every image.
 
     Args:
-        table: the `COLUMNS` and perhaps `rle`; one row an (image, class), one for the background
-            (0), one for ignored pixels (`IGNORE_ROW`).
-        file: where it is cached, or None.
+        table: `COLUMNS` and `CODE_BYTES`; one row an (image, class), one for the background (0),
+            one for ignored pixels (`IGNORE_ROW`).
+        codes: the run-length codes of all rows one after the other, or the file that holds them.
+        file: where the table is cached, or None.
     """
 
-    def __init__(self, table: "pd.DataFrame", file: Path | None = None) -> None:
-        self.table, self.file = table, file
+    def __init__(
+        self, table: "pd.DataFrame", codes: Path | bytes = b"", file: Path | None = None
+    ) -> None:
+        self.table, self._codes, self.file = table, codes, file
 
     @cached_property
     def fingerprint(self) -> str:
@@ -147,16 +152,47 @@ class Index:
         sizes = zip(rows["height"].tolist(), rows["width"].tolist(), strict=True)
         return dict(zip(rows["image"], sizes, strict=True))
 
-    @cached_property
-    def rles(self) -> dict[tuple[str, int], bytes]:
-        """(image, class id) -> run-length code of the mask, read when first asked for."""
-        import pandas as pd
+    def rle(self, image: str, class_id: int) -> bytes | None:
+        """Run-length code of a class's mask, read when it is asked for; None where there is none.
 
-        table = self.table if "rle" in self.table or not self.file else pd.read_parquet(self.file)
-        if "rle" not in table:
-            return {}
-        keys = zip(table["image"].tolist(), table["class_id"].tolist(), strict=True)
-        return {key: code for key, code in zip(keys, table["rle"], strict=True) if code}
+        Raises:
+            DatasetError: the file of the codes is gone.
+        """
+        first, last = self._rows[image]
+        for row in range(first, last):
+            if self._classes[row] == class_id and self._code_ends[row] > self._code_ends[row - 1]:
+                return self._code(int(self._code_ends[row - 1]), int(self._code_ends[row]))
+        return None
+
+    def _code(self, start: int, end: int) -> bytes:
+        if isinstance(self._codes, bytes):
+            return self._codes[start:end]
+        try:
+            with self._codes.open("rb") as file:
+                file.seek(start)
+                return file.read(end - start)
+        except OSError as error:
+            raise DatasetError(
+                f"cannot read {self._codes} ({error.strerror}): run the command again, which "
+                "builds the index anew"
+            ) from error
+
+    @cached_property
+    def _rows(self) -> dict[str, tuple[int, int]]:
+        """Image -> its rows, which stand together."""
+        images = self.table["image"]
+        firsts = np.flatnonzero((images != images.shift()).to_numpy()).tolist()
+        names = images.iloc[firsts].tolist()
+        return dict(zip(names, zip(firsts, [*firsts[1:], len(images)], strict=True), strict=True))
+
+    @cached_property
+    def _classes(self) -> NDArray[np.int32]:
+        return self.table["class_id"].to_numpy()
+
+    @cached_property
+    def _code_ends(self) -> NDArray[np.int64]:
+        """Where the code of a row ends; one 0 more at the end, so that row -1 begins at 0."""
+        return np.append(self.table[CODE_BYTES].to_numpy().cumsum(dtype=np.int64), 0)
 
 
 def label_counts(labels: NDArray[np.integer[Any]]) -> dict[int, int]:
@@ -200,7 +236,7 @@ def cached_index(source: IndexSource, rebuild: bool = False) -> Index:
         lock.acquire()
     except OSError as error:
         _warn_not_cached(file, error)
-        return Index(build_table(source))
+        return Index(*build_table(source))
     try:
         found = None if rebuild else _read(file)
         return found or _build_and_keep(source, file)
@@ -209,22 +245,30 @@ def cached_index(source: IndexSource, rebuild: bool = False) -> Index:
 
 
 def _build_and_keep(source: IndexSource, file: Path) -> Index:
-    table = build_table(source)
+    table, codes = build_table(source)
     try:
-        _write(table, file)
+        _write(table, codes, file)
     except OSError as error:
         _warn_not_cached(file, error)
-        return Index(table)
-    return Index(table.drop(columns="rle", errors="ignore"), file)
+        return Index(table, codes)
+    return Index(table, _code_file(file) if codes else b"", file)
 
 
 def _warn_not_cached(file: Path, error: OSError) -> None:
     warnings.warn(f"index not cached: cannot write {file.parent} ({error})", stacklevel=3)
 
 
-def _write(table: "pd.DataFrame", file: Path) -> None:
+def _code_file(file: Path) -> Path:
+    return file.with_suffix(".codes")
+
+
+def _write(table: "pd.DataFrame", codes: bytes, file: Path) -> None:
+    """Both files; the table comes last, so that whoever finds it finds the codes."""
     temporary = file.with_suffix(f".{os.getpid()}.tmp")
     try:
+        if codes:
+            temporary.write_bytes(codes)
+            temporary.replace(_code_file(file))
         table.to_parquet(temporary, index=False)
         temporary.replace(file)
     finally:
@@ -236,28 +280,43 @@ def _read(file: Path) -> Index | None:
     import pandas as pd
 
     try:
-        return Index(pd.read_parquet(file, columns=list(COLUMNS)), file)
+        table = pd.read_parquet(file, columns=[*COLUMNS, CODE_BYTES])
+        size = int(table[CODE_BYTES].sum())
+        if size and _code_file(file).stat().st_size != size:
+            return None
     except (OSError, ValueError):  # pyarrow's errors are ValueErrors
         return None
+    return Index(table, _code_file(file) if size else b"", file)
 
 
-def build_table(source: IndexSource) -> "pd.DataFrame":
-    """Count the pixels of every image, in parallel when there are many, with a progress bar."""
+def build_table(source: IndexSource) -> tuple["pd.DataFrame", bytes]:
+    """Count the pixels of every image, in parallel when there are many, with a progress bar.
+
+    Returns:
+        What `Index` is made of.
+    """
     import pandas as pd
 
     pairs = source.images()
     rows: list[tuple[Any, ...]] = []
+    codes: list[bytes] = []
     for (split, image), found in zip(pairs, _counted(source, [i for _, i in pairs]), strict=True):
         for class_id, pixels in sorted(found.pixels.items()):
-            rle = found.rles.get(class_id, b"")
+            codes.append(found.rles.get(class_id, b""))
             row = (split, image, found.height, found.width, class_id, pixels)
-            rows.append((*row, found.digest, rle))
-    table = pd.DataFrame(rows, columns=[*COLUMNS, "rle"])
-    if not table["rle"].astype(bool).any():
-        table = table.drop(columns="rle")
-    table = table.astype({"split": "str", "image": "str", "class_id": "int32", "pixels": "int64"})
+            rows.append((*row, found.digest, len(codes[-1])))
+    table = pd.DataFrame(rows, columns=[*COLUMNS, CODE_BYTES])
+    table = table.astype(
+        {
+            "split": "str",
+            "image": "str",
+            "class_id": "int32",
+            "pixels": "int64",
+            CODE_BYTES: "int32",
+        }
+    )
     table.attrs = {"facts": source.facts(), "fingerprint": _fingerprint(table)}
-    return table
+    return table, b"".join(codes)
 
 
 def _fingerprint(table: "pd.DataFrame") -> str:

@@ -5,8 +5,9 @@ new. An image is decoded and encoded again only if memory forced it out in betwe
 """
 
 import sys
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 from multiprocessing import AuthenticationError
 from typing import Any
@@ -50,12 +51,14 @@ class StepData:
         support_masks: [B, N, K, S, S] uint8.
         query_masks: for each protocol an [H, W] uint8 mask an episode, at the resolution of its
             IoU: way number, 0 elsewhere, 255 ignore.
+        loaded: when loading began and when it ended, on the clock of `time.monotonic`.
         error: what went wrong instead, as one line.
     """
 
     images: dict[str, Tensor]
     support_masks: Tensor
     query_masks: list[list[Tensor]]
+    loaded: tuple[float, float] = (0.0, 0.0)
     error: str | None = None
 
 
@@ -133,10 +136,12 @@ class EpisodeLoader(TorchDataset[StepData]):
         return len(self.steps)
 
     def __getitem__(self, i: int) -> StepData:
+        start = time.monotonic()
         try:
-            return self._load(self.steps[i])
+            data = self._load(self.steps[i])
         except FssBenchError as error:
-            return StepData({}, torch.empty(0), [], str(error))
+            return StepData({}, torch.empty(0), [], error=str(error))
+        return replace(data, loaded=(start, time.monotonic()))
 
     def _load(self, step: Step) -> StepData:
         return StepData(

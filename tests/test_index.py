@@ -134,7 +134,62 @@ def test_images_sizes_and_order(cache: Path, toy: Toy) -> None:
     assert found.images("train") == ["a", "b"]
     assert found.images("test") == ["b"]
     assert found.sizes == {"a": (2, 4), "b": (2, 4)}
-    assert found.rles == {}
+    assert found.rle("a", 1) is None
+
+
+CODES = {("a", 1): b"first", ("b", IGNORE_ROW): b"second", ("b", 2): b"third, and longer"}
+
+
+def coded(toy: Toy) -> IndexSource:
+    """The same source with run-length codes."""
+
+    def count(image: str) -> ImageCounts:
+        found = toy.count(image)
+        return replace(found, rles={c: code for (i, c), code in CODES.items() if i == image})
+
+    return replace(toy.source, count=count)
+
+
+def test_codes_are_read_one_at_a_time(cache: Path, toy: Toy) -> None:
+    for found in (cached_index(coded(toy)), cached_index(coded(toy))):  # built, then read
+        assert {key: found.rle(*key) for key in CODES} == CODES
+        assert found.rle("a", 0) is None
+        assert found.rle("b", 7) is None
+    assert toy.calls == ["a", "b", "b"]
+
+
+def test_codes_that_cannot_be_cached_stay_in_memory(
+    cache: Path, toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no space")
+
+    monkeypatch.setattr(index, "_write", fail)
+    with pytest.warns(UserWarning, match="index not cached"):
+        found = cached_index(coded(toy))
+    assert {key: found.rle(*key) for key in CODES} == CODES
+
+
+@pytest.mark.parametrize("content", [None, b"first"])
+def test_an_index_without_all_of_its_codes_is_built_anew(
+    cache: Path, toy: Toy, content: bytes | None
+) -> None:
+    cached_index(coded(toy))
+    (file,) = cache.glob("*.codes")
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    assert cached_index(coded(toy)).rle("b", 2) == CODES["b", 2]
+    assert toy.calls == ["a", "b", "b"] * 2
+
+
+def test_codes_that_vanish_are_told(cache: Path, toy: Toy, refusal: Callable) -> None:
+    found = cached_index(coded(toy))
+    (file,) = cache.glob("*.codes")
+    file.unlink()
+    assert "run the command again, which builds the index anew" in refusal(
+        lambda: found.rle("a", 1)
+    )
 
 
 def test_another_key_is_another_index(cache: Path, toy: Toy) -> None:
@@ -319,11 +374,11 @@ def test_serial_and_parallel_building_agree(
 
     pairs = [(split, image) for split in ("train", "test") for image in dataset.list_images(split)]
     source = IndexSource("", [], lambda: pairs, noting_count, dict)
-    serial = build_table(source)
+    serial, _ = build_table(source)
     assert len(parents) == 240
     monkeypatch.setattr(index, "PARALLEL_FROM", 1)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    parallel = build_table(source)
+    parallel, _ = build_table(source)
     assert len(parents) == 240
     pd.testing.assert_frame_equal(serial, parallel)
     assert serial.attrs["fingerprint"] == parallel.attrs["fingerprint"]

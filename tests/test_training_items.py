@@ -371,7 +371,7 @@ def test_no_novel_pixel_of_coco_is_a_target(shared: Path, overlap: str, crowd: s
         truth = makes.images.truth(image)
         overlaps += truth.has_overlaps
         base = makes.base(truth)
-        for c in (c for c in makes.images.novel if dataset.index.rles.get((image, c))):
+        for c in (c for c in makes.images.novel if dataset.index.rle(image, c)):
             assert not base[dataset.load_mask(image, c) == 1].any()
     assert bool(overlaps) is (overlap == "both")
 
