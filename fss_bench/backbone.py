@@ -1,7 +1,7 @@
 """The backbone contract: images in [0, 1] to named feature levels. Owns normalisation."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ DEFAULT_INPUT_SIZE = 417
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-__all__ = ["Backbone", "Features", "Level", "WeightsInfo", "backbones"]
+__all__ = ["Backbone", "BuiltFor", "Features", "Level", "WeightsInfo", "backbones"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,30 @@ class WeightsInfo:
     encoder: str | None = None
 
 
+@dataclass(frozen=True)
+class BuiltFor:
+    """What a weights file asked of the network that was built for it, beside its tensors.
+
+    A file of the whole method keeps it: trained weights need the same network and the same images.
+
+    Attributes:
+        layout: the published layout whose changes to timm's network apply.
+        options: what timm built the network with.
+        mean, std: of images, a channel; None for a timm model's own.
+    """
+
+    layout: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "BuiltFor":
+        """From what JSON keeps of it."""
+        mean, std = (record[k] and tuple(record[k]) for k in ("mean", "std"))
+        return cls(str(record["layout"]), dict(record["options"]), mean, std)
+
+
 class Backbone(nn.Module):
     """A network that turns images into feature maps.
 
@@ -59,6 +83,7 @@ class Backbone(nn.Module):
         default_size: the side it works best at, where that was measured; else a method's own.
         default_level: the level that methods without a published choice use.
         options: what `create_backbone` was given beside name and weights.
+        built_for: what a weights file asked of it, where there was one.
         frozen: whether it is never trained: no gradients, always in eval mode.
     """
 
@@ -82,6 +107,7 @@ class Backbone(nn.Module):
         self.name, self.levels, self.weights = name, dict(levels), weights
         self.fixed_size, self.frozen = fixed_size, frozen
         self.options: dict[str, Any] = {}
+        self.built_for: BuiltFor | None = None
         known = blocks or {}
         self._blocks = {level: dict(known.get(level, {level: levels[level]})) for level in levels}
         self.blocks = {level: tuple(maps) for level, maps in self._blocks.items()}

@@ -224,7 +224,7 @@ def recognise(given: Given) -> Checkpoint:
 
 def _of_ours(given: Given, content: Mapping[str, Any]) -> Checkpoint:
     variant, trained = content["variant"], content["trained_on"]
-    shots, origin = variant["shots"], content["origin"]
+    origin = content["origin"]
     lacks = origin is not None and not {"path", "sha256"} <= set(origin)
     if lacks or not isinstance(variant["options"], Mapping):
         raise ValueError("options or origin of another form")
@@ -233,7 +233,7 @@ def _of_ours(given: Given, content: Mapping[str, Any]) -> Checkpoint:
         given.sha256,
         OURS,
         content["method"],
-        Variant(**{**variant, "shots": None if shots is None else tuple(shots)}),
+        Variant.from_record(variant),
         content["protocol"],
         origin,
         TrainedOn(**{**trained, "base_classes": tuple(trained["base_classes"])})

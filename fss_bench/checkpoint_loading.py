@@ -76,7 +76,10 @@ def build_for(
     variant = checkpoint.variant
     return create_method(
         checkpoint.method,
-        backbone or create_backbone(variant.backbone, weights="none", **variant.backbone_options),
+        backbone
+        or create_backbone(
+            variant.backbone, variant.built_for or "none", **variant.backbone_options
+        ),
         **{**variant.options, **options},
     )
 

@@ -119,6 +119,14 @@ class World:
             raise ToldElsewhereError(str(problems[failed[0]]))
         return cast(T, result)
 
+    def gather(self, value: T) -> list[T]:
+        """The values of all processes, in every process."""
+        if self.size == 1:
+            return [value]
+        found: list[T | None] = [None] * self.size
+        dist.all_gather_object(found, value)
+        return cast(list[T], found)
+
     def mistake(self, text: str) -> FssBenchError:
         """What to raise for a mistake that every process finds: the first one says it."""
         return FssBenchError(text) if self.is_first else ToldElsewhereError(text)

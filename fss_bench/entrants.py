@@ -166,8 +166,10 @@ class Entrants:
             )
         variant = checkpoint.variant
         name = self._backbone or variant.backbone
-        own = variant.backbone_options if name == variant.backbone else {}
-        backbone = create_backbone(name, "none", **{**own, **self._backbone_options})
+        same = name == variant.backbone
+        own = variant.backbone_options if same else {}
+        weights = (same and variant.built_for) or "none"
+        backbone = create_backbone(name, weights, **{**own, **self._backbone_options})
         return build_for(checkpoint, backbone, **self._options), checkpoint
 
     def _create_backbone(self, name: str, weights: str) -> Any:

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from fss_bench.backbone import BuiltFor
+
 State = Mapping[str, Tensor]
 
 
@@ -20,6 +22,7 @@ class Variant:
         weights: what its backbone's weights are called in a table.
         shots: the numbers of shots it can be used with; None for any.
         backbone_options: the backbone's options that it needs, beside defaults.
+        built_for: what the weights file that it began with asked of the backbone.
     """
 
     backbone: str
@@ -27,6 +30,19 @@ class Variant:
     weights: str = "checkpoint"
     shots: tuple[int, ...] | None = None
     backbone_options: Mapping[str, Any] = field(default_factory=dict)
+    built_for: BuiltFor | None = None
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "Variant":
+        """From what JSON keeps of it."""
+        shots, built_for = record["shots"], record.get("built_for")
+        return cls(
+            **{
+                **record,
+                "shots": None if shots is None else tuple(shots),
+                "built_for": None if built_for is None else BuiltFor.from_record(built_for),
+            }
+        )
 
 
 @dataclass(frozen=True)

@@ -35,12 +35,14 @@ class Method(nn.Module):
 
     shots_commute = True
     """Whether another order of the shots gives the same answer."""
-    void: ClassVar[int] = 255
+    void: int = 255
     """What ignored pixels of the query count for in training: a channel, or 255 for nothing."""
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {EPISODES: {}}
     """Stages of training in their order -> what each changes of the default recipe."""
     foreground_weight: float = 1.0
     """What a way's pixels count for in the loss of the query; training sets it (`Recipe`)."""
+    weighs_foreground: ClassVar[bool] = False
+    """Whether a `loss_terms` of its own takes `foreground_weight` into account."""
     needs_base_masks: ClassVar[bool] = False
     """Whether training episodes come with the labels of all base classes."""
     segment: Callable[[Features, Tensor, Features], Tensor]

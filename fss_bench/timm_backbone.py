@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fss_bench.architectures import other_backbone
-from fss_bench.backbone import Backbone, Features, Level, backbones
+from fss_bench.backbone import Backbone, BuiltFor, Features, Level, backbones
 from fss_bench.errors import FssBenchError, UnknownNameError, WeightsError, one_line
 from fss_bench.options import construct
 from fss_bench.timm_blocks import Tap, block_taps, feature_info, tapped
@@ -122,7 +122,7 @@ class TimmBackbone(Backbone):
 
 def create_backbone(
     name: str,
-    weights: str | Path = "imagenet",
+    weights: str | Path | BuiltFor = "imagenet",
     encoder: str = AUTO,
     layout: str = AUTO,
     **options: Any,
@@ -133,7 +133,8 @@ def create_backbone(
         name: such as `"resnet50"`, or with timm's tag, `"resnet50.tv_in1k"`.
         weights: `imagenet` (timm's own download), `packaged` (installed with this package, for
             `tf_efficientnet_lite0`; a package of its own for `tf_efficientnet_lite2`), `none`
-            (random, seeded), or a checkpoint file, supervised or self-supervised.
+            (random, seeded), a checkpoint file, supervised or self-supervised; or what such a file
+            asked of its network, for tensors that come later.
         encoder: of a file with two: `query` (also `online`, `student`), `momentum` (also `target`,
             `teacher`), or `auto`: the one its paper evaluates.
         layout: of a file: its published layout, or `auto`: recognised by the tensors' names.
@@ -147,7 +148,9 @@ def create_backbone(
     how = {k: v for k, v in (("encoder", encoder), ("layout", layout)) if v != AUTO}
     if how and str(weights) in ("none", "imagenet", "packaged"):
         raise WeightsError(f"--weights {weights} is no file: drop the option {next(iter(how))}")
-    source: Weights = WeightsFile(str(weights), **how) if how else str(weights)
+    source: Weights = weights if isinstance(weights, BuiltFor) else str(weights)
+    if how and not isinstance(weights, BuiltFor):
+        source = WeightsFile(str(weights), **how)
     if name in backbones.names():
         cls: Callable[..., Backbone] = backbones.get(name)
         found = construct(cls, f"backbone {name!r}", {"weights": source}, options)
@@ -159,6 +162,7 @@ def create_backbone(
     if isinstance(source, WeightsFile) and source.source.reading is not None:
         how = dict(source.source.reading.needed)  # what says nothing new makes no other run
     found.options = {**options, **how}
+    found.built_for = open_weights(source).built_for
     return found
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fss_bench import weight_layouts
+from fss_bench.backbone import BuiltFor
 from fss_bench.errors import UnknownNameError, WeightsError, one_line, shorten
 from fss_bench.weight_files import METADATA, plain_state, printable, read_content, read_metadata
 from fss_bench.weight_layout import ROLES, Encoder, WeightLayout, why
@@ -38,6 +39,7 @@ class Reading:
         state: the encoder's tensors, without heads, under names that timm's own converter takes.
         left: why -> number of tensors of the file that are not in `state` for it.
         mean, std: see `WeightLayout`.
+        network: the layout that the network came from: `layout`, or what a file of ours says.
         needed: of what was asked for, `encoder` and `layout`, what changed the reading: the rest is
             what the file would have been read as anyway.
     """
@@ -51,6 +53,14 @@ class Reading:
     mean: Sequence[float] | None
     std: Sequence[float] | None
     needed: Mapping[str, str] = field(default_factory=dict)
+    network: str = ""
+
+    @property
+    def built_for(self) -> BuiltFor:
+        """What the file asks of a network."""
+        mean = None if self.mean is None else tuple(self.mean)
+        std = None if self.std is None else tuple(self.std)
+        return BuiltFor(self.network or self.layout, dict(self.options), mean, std)
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -122,6 +132,7 @@ def read_weights(
         ours.get("mean", rules.mean),
         ours.get("std", rules.std),
         {**needed, **({"layout": name} if [name] != usual else {})},
+        network=str(ours.get("layout", name)) if ours and [name] == usual else name,
     )
 
 

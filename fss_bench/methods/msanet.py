@@ -92,6 +92,7 @@ class MSANet(OneWayMethod):
     """
 
     needs_base_masks = True
+    weighs_foreground = True
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "base": {
             "items": "images",

@@ -44,6 +44,7 @@ class PANet(Method):
             what it needs).
     """
 
+    weighs_foreground = True
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         EPISODES: {
             "steps": 30000,

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset as TorchDataset
 from fss_bench.dataset import SegDataset, check_size
 from fss_bench.episodes import EpisodeSampler, EpisodeSpec, digest_int
 from fss_bench.errors import FssBenchError
+from fss_bench.images import IGNORE
 from fss_bench.loading import to_float
 from fss_bench.protocols import EvaluationProtocol
 from fss_bench.training.augmentation import Augmentation, augment_together, prepare
@@ -110,6 +111,7 @@ class EpisodeItems(TorchDataset[Item]):
         augmentation: of every image on its own.
         seed: another seed, other augmentations.
         base_labels: whether queries come with the labels of all base classes as well.
+        void: see `Targets`.
 
     Raises:
         FssBenchError: more base classes than a mask can number.
@@ -125,9 +127,10 @@ class EpisodeItems(TorchDataset[Item]):
         augmentation: Augmentation,
         seed: int,
         base_labels: bool = False,
+        void: int = IGNORE,
     ) -> None:
         self.sampler, self.base_labels = sampler, base_labels
-        self.targets = Targets(dataset, protocol, fold)
+        self.targets = Targets(dataset, protocol, fold, void)
         if base_labels:
             self.targets.need_base_labels()
         self.pictures = _Pictures(dataset, protocol, side, augmentation, seed)
@@ -173,9 +176,9 @@ class EpisodeItems(TorchDataset[Item]):
 class BaseImages(TorchDataset[Item]):
     """Training images with the labels of all base classes, in a new order each epoch; endless.
 
-    Those with any pixel of a base class. Of those with a novel class the rule `base_images`
-    decides; BAM's base learner keeps them with novel objects as background (Lang et al., CVPR 2022;
-    code), though its episodes leave them out.
+    The rule `base_images` decides: `drop` leaves out those with a novel class; `background` keeps
+    all, those without a base class too, as BAM's base learner does (Lang et al., CVPR 2022; code),
+    though its episodes leave them out; `ignore` keeps those with a base class.
 
     Args:
         dataset: where pixels come from.
@@ -202,11 +205,13 @@ class BaseImages(TorchDataset[Item]):
         self.targets = Targets(dataset, protocol, fold)
         self.targets.need_base_labels()
         novel = self.targets.images.novel if protocol.base_images == "drop" else ()
+        wanted = self.targets.base_classes
+        if protocol.base_images == "background":
+            wanted = (*wanted, *self.targets.images.novel)
         self.images = tuple(
             image
             for image, counts in self.targets.images.counts.items()
-            if not counts.keys().isdisjoint(self.targets.base_classes)
-            and counts.keys().isdisjoint(novel)
+            if not counts.keys().isdisjoint(wanted) and counts.keys().isdisjoint(novel)
         )
         """In the order of the dataset."""
         if not self.images:

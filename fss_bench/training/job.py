@@ -3,7 +3,7 @@
 import inspect
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,14 @@ from typing import Any
 from torch import nn
 
 from fss_bench import cost
+from fss_bench.backbone import Backbone
 from fss_bench.base_episodes import train_sampler
 from fss_bench.checkpoint import METADATA, Checkpoint, TrainedOn, check_use, read_checkpoint
 from fss_bench.checkpoint_loading import load_checkpoint
 from fss_bench.episodes import EpisodeSampler, digest_int, episodes_sha256
 from fss_bench.errors import FssBenchError
 from fss_bench.geometry import square_side
+from fss_bench.images import IGNORE
 from fss_bench.layout import Variant
 from fss_bench.method import Method, create_method, input_size_of, methods
 from fss_bench.protocols import EvaluationProtocol
@@ -73,7 +75,7 @@ class Job:
             "options": options_of(type(self.method), config),
             "backbone": config.backbone,
             "backbone_options": dict(config.backbone_options),
-            "weights": config.weights,
+            "weights": config.weights if self.origin is None else None,
             "start": None if self.origin is None else self.origin.name,
             "start_sha256": self.start_sha256,
             "dataset": config.dataset.identity,
@@ -149,7 +151,8 @@ class Job:
             options_of(type(self.method), config),
             weights="trained",
             shots=None,
-            backbone_options=dict(config.backbone_options),
+            backbone_options=_network_options(config),
+            built_for=getattr(getattr(self.method, "backbone", None), "built_for", None),
         )
         rule = "the last step"
         if self.validation is not None:
@@ -191,8 +194,13 @@ def prepare(config: TrainConfig, processes: int) -> Job:
     if isinstance(method, Method):
         method.start_stage(stage)
     side = _training_side(config, recipe) or square_side(protocol, dataset, input_size_of(method))
-    items = _items(config, recipe, protocol, side, getattr(cls, "needs_base_masks", False))
+    items = _items(config, recipe, protocol, side, method)
     validation = None
+    if recipe.items == "images" and config.validation == "novel":
+        raise FssBenchError(
+            f"--validation novel: stage {stage} of {config.method} segments no episodes yet, its "
+            "last step is taken: leave it out"
+        )
     if config.validation != "none" and recipe.items == "episodes":
         validation = validation_setting(
             dataset,
@@ -229,25 +237,59 @@ def _create(
 ) -> tuple[nn.Module, Checkpoint | None]:
     """The method with its starting weights, and the checkpoint that they are from."""
     start = _start_of(config, cls, stage)
-    weights = "none" if start is not None else config.weights
-    options = {**config.backbone_options, "frozen": not recipe.train_backbone}
-    backbone = create_backbone(config.backbone, weights, **options)
-    backbone.options = dict(config.backbone_options)
+    origin = None if start is None else read_checkpoint(start)
+    backbone = _backbone(config, origin, frozen=not recipe.train_backbone)
     start_seed = digest_int("start", config.seed) >> 1 if config.seed else 0
     method = create_method(
         config.method, backbone, start_seed=start_seed, **options_of(cls, config)
     )
-    if start is None:
+    if origin is None:
         return method, None
-    origin = read_checkpoint(start)
     novel = config.dataset.novel_classes(config.fold)
     setting = Setting(
         config.dataset, protocol, config.fold, config.ways, config.shots, 0, [], novel
     )
     check_use(origin, setting)
-    load_checkpoint(method, origin)
+    load_checkpoint(method, origin if config.start is not None else _completed(origin, method))
     method.checkpoint = None  # type: ignore[assignment]  # it is no longer that checkpoint
     return method, origin
+
+
+def _completed(origin: Checkpoint, method: nn.Module) -> Checkpoint:
+    """An earlier stage for a method of another number of shots: what differs starts anew.
+
+    A stage before the last trains nothing that depends on shots. Another backbone fits nowhere, and
+    is left for the loading to refuse.
+    """
+    own = method.state_dict()
+    fits = {k: v for k, v in origin.state.items() if k in own and v.shape == own[k].shape}
+    if any(name.startswith("backbone.") for name in own.keys() - fits.keys()):
+        return origin
+    return replace(origin, state={**own, **fits})
+
+
+def _backbone(config: TrainConfig, origin: Checkpoint | None, frozen: bool) -> Backbone:
+    """The backbone; what a checkpoint brings need not be read from its own weights file."""
+    if origin is None:
+        found = create_backbone(
+            config.backbone, config.weights, **config.backbone_options, frozen=frozen
+        )
+    else:
+        same = origin.variant.backbone == config.backbone
+        found = create_backbone(
+            config.backbone,
+            (same and origin.variant.built_for) or "none",
+            **_network_options(config),
+            frozen=frozen,
+        )
+    found.options = dict(config.backbone_options)
+    return found
+
+
+def _network_options(config: TrainConfig) -> dict[str, Any]:
+    """The backbone's options but those that only say how a weights file is read."""
+    reading = ("encoder", "layout")
+    return {k: v for k, v in config.backbone_options.items() if k not in reading}
 
 
 def options_of(method: type, config: TrainConfig) -> dict[str, Any]:
@@ -268,6 +310,12 @@ def _start_of(config: TrainConfig, method: type, stage: str) -> str | Path | Non
     """
     stages = list(getattr(method, "recipes", None) or {stage: {}})
     if config.start is not None or stage == stages[0]:
+        own = config.output / f"{checkpoint_name(method, stage, config.fold)}.safetensors"
+        if config.start is not None and Path(config.start).resolve() == own.resolve():
+            raise FssBenchError(
+                f"--checkpoint {config.start} is the file that this run would write: choose "
+                "another --output"
+            )
         return config.start
     before = stages[stages.index(stage) - 1]
     file = config.output / f"{checkpoint_name(method, before, config.fold)}.safetensors"
@@ -284,7 +332,7 @@ def _items(
     recipe: Recipe,
     protocol: EvaluationProtocol,
     side: int,
-    needs_base_masks: bool,
+    method: nn.Module,
 ) -> EpisodeItems | BaseImages:
     augmentation = Augmentation(recipe.place, recipe.scale, recipe.rotate, recipe.blur, recipe.flip)
     shared: dict[str, Any] = {
@@ -300,7 +348,8 @@ def _items(
         protocol,
         sampler_of(config, protocol),
         **shared,
-        base_labels=needs_base_masks,
+        base_labels=getattr(method, "needs_base_masks", False),
+        void=getattr(method, "void", IGNORE),
     )
 
 

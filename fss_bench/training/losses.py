@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from fss_bench.errors import FssBenchError
+from fss_bench.images import IGNORE
 from fss_bench.method import Method
 from fss_bench.ops import cross_entropy
 from fss_bench.training_batch import TrainingBatch
@@ -26,7 +27,8 @@ class Losses(nn.Module):
         self.method, self.stage, self.foreground_weight = method, stage, foreground_weight
         if isinstance(method, Method):
             method.foreground_weight = foreground_weight
-        elif foreground_weight != 1 and callable(getattr(method, "loss", None)):
+            method.void = IGNORE  # targets say what is learnt of such pixels; see `Targets`
+        if foreground_weight != 1 and not _weighs_foreground(method):
             raise FssBenchError(
                 f"recipe foreground_weight={foreground_weight:g}: {type(method).__name__} has a "
                 "loss of its own, which does not know it: leave it out"
@@ -42,3 +44,9 @@ class Losses(nn.Module):
             return {"loss": loss(*inputs, batch.query_masks)}
         logits, weight = self.method(*inputs), self.foreground_weight
         return {"query": cross_entropy(logits, batch.query_masks, foreground_weight=weight)}
+
+
+def _weighs_foreground(method: nn.Module) -> bool:
+    if not isinstance(method, Method):
+        return not callable(getattr(method, "loss", None))
+    return type(method).loss_terms is Method.loss_terms or method.weighs_foreground

@@ -125,7 +125,8 @@ def recipe_for(method: type, stage: str | None, options: Mapping[str, Any]) -> t
 
     Args:
         method: a method's class; `recipes` maps its stages, in order, to what they change of the
-            default recipe. Without it there is one stage and the default.
+            default recipe. Without it there is one stage and the default; an empty one says that
+            there is nothing to train.
         stage: by default the last.
         options: a user's changes.
 
@@ -133,7 +134,16 @@ def recipe_for(method: type, stage: str | None, options: Mapping[str, Any]) -> t
         UnknownNameError: no such stage, or see `Recipe.replace_options`.
         FssBenchError: a recipe that cannot be.
     """
-    recipes: Mapping[str, Mapping[str, Any]] = getattr(method, "recipes", None) or {EPISODES: {}}
+    recipes: Mapping[str, Mapping[str, Any]] | None = getattr(method, "recipes", None)
+    if recipes is None:
+        recipes = {EPISODES: {}}
+    if not recipes:
+        raise FssBenchError(
+            f"{method.__name__} learns nothing from training episodes: run fss-bench evaluate "
+            "without training it"
+        )
+    if "items" in options:
+        raise FssBenchError(f"recipe items={options['items']}: the method decides it: leave it out")
     name = list(recipes)[-1] if stage is None else stage
     if name not in recipes:
         raise UnknownNameError(f"stage of {method.__name__}", name, recipes)
@@ -233,6 +243,8 @@ def _complaint(recipe: Recipe, name: str, value: Any) -> str | None:
         return "at least 0 and less than 1"
     if name == "nesterov" and value and recipe.optimiser == "sgd" and recipe.momentum == 0:
         return "false without momentum"
+    if name == "decay_at" and recipe.schedule == "steps" and not value:
+        return "shares of the steps, as in 0.6,0.9, with schedule=steps"
     if name == "decay_at" and not all(0 < share < 1 for share in value):
         return "shares between 0 and 1"
     if name == "rates" and not all(0 <= factor < float("inf") for _, factor in value):

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from fss_bench.errors import ResultsError
 from fss_bench.run_folder import RunFolder
 from fss_bench.training.checkpoints import Checkpoints, weights_bytes
 from fss_bench.training.curves import curves_png, figures_of
@@ -61,6 +62,22 @@ class Folder(RunFolder):
             return None
         whole = isinstance(record, dict) and record.get("finished") and self.chosen.is_file()
         return record if whole and self.curves.is_file() else None
+
+    def need_chosen(self) -> None:
+        """Raise ResultsError if the chosen checkpoint of a run that is finished is gone."""
+        if not self.chosen.is_file():
+            raise ResultsError(
+                f"{self.root} is finished, and {self.chosen} is gone: put it back, take one of "
+                f"{self.root / 'checkpoints'}, or start over with --no-resume"
+            )
+
+    def need_no_chosen(self) -> None:
+        """Raise ResultsError if a checkpoint is there without its run: it is not ours to remove."""
+        if self.chosen.is_file():
+            raise ResultsError(
+                f"{self.chosen} is there, and its run {self.root} is not: choose another --output, "
+                "or start over with --no-resume, which removes it"
+            )
 
     def write_chosen(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
         """Write the chosen checkpoint, whole.

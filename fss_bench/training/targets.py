@@ -1,8 +1,10 @@
 """Masks as training targets, under a protocol's rules and the guard.
 
 The rules are those of `base_episodes.training_mask`: novel objects are background, or 255 under
-`base_images="ignore"`; pixels labelled 255 follow `train_ignore`. Where a dataset's masks overlap,
-what also belongs to a novel class is treated as that: it is not trained on as the base class.
+`base_images="ignore"`; pixels labelled 255 follow `train_ignore`, which under `method` is the
+method's: some learn them in the query as background or as foreground. Nothing is learnt where a
+target is 255. Where a dataset's masks overlap, what also belongs to a novel class is treated as
+that: it is not trained on as the base class.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,10 +29,14 @@ class Targets:
         dataset: where masks come from.
         protocol: rules `base_images`, `train_ignore`, `support_ignore` and `support_others`.
         fold: says which classes are novel.
+        void: the method's way number for pixels labelled 255 of a query, 255 to leave them out;
+            see `Method.void`.
     """
 
-    def __init__(self, dataset: SegDataset, protocol: EvaluationProtocol, fold: int) -> None:
-        self.protocol = protocol
+    def __init__(
+        self, dataset: SegDataset, protocol: EvaluationProtocol, fold: int, void: int = IGNORE
+    ) -> None:
+        self.protocol, self.void = protocol, void
         self.images = TrainingImages(dataset, fold)
         self.guard = Guard(self.images)
         self.base_classes = dataset.base_classes(fold)
@@ -70,7 +76,9 @@ class Targets:
         `train_ignore="foreground"`.
         """
         numbers = {class_id: way for way, class_id in enumerate(classes, start=1)}
-        return self._painted(truth, numbers, self._void(foreground=len(classes)))
+        by_method = self.protocol.train_ignore == "method"
+        void = self.void if by_method else self._void(foreground=len(classes))
+        return self._painted(truth, numbers, void)
 
     def base(self, truth: Truth) -> Mask:
         """Numbers of base classes [H, W] from 1 in the order of their ids, 0 elsewhere, 255 ignore.

@@ -5,6 +5,7 @@ is seeded anew before every forward by seed, step, forward and process. So a run
 weights, optimiser and a step number alone.
 """
 
+import json
 import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -12,8 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from fss_bench.backbone import Backbone
 from fss_bench.distributed import World, distribute, find_world, joined
 from fss_bench.episodes import to_jsonl
 from fss_bench.errors import FssBenchError, ResultsError, one_line
@@ -26,7 +29,7 @@ from fss_bench.training.board import Board, check_board
 from fss_bench.training.checkpoints import Saved, flat_optimiser, full_optimiser
 from fss_bench.training.config import TrainConfig
 from fss_bench.training.feeding import TrainingFeed
-from fss_bench.training.items import Batch
+from fss_bench.training.items import BaseImages, Batch
 from fss_bench.training.job import Job, prepare
 from fss_bench.training.losses import Losses
 from fss_bench.training.optimisers import average_of, create_optimiser, set_rate
@@ -35,6 +38,7 @@ from fss_bench.training.state import Folder
 from fss_bench.training.tally import Tally
 from fss_bench.training.validation import validation_miou
 from fss_bench.training.watching import Trained, Watch
+from fss_bench.training_batch import TrainingBatch
 
 LINES = 200
 """Lines of the log with losses, about."""
@@ -102,6 +106,7 @@ class Trainer:
         self.wrapped = wrapped
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.compute.precision == "fp16")
         self.board: Board | None = None
+        self._statistics: list[tuple[Tensor, Tensor]] = []
         self.step = 0
         self.tally = Tally(self.recipe.steps, self.recipe.batch_size)
 
@@ -120,6 +125,7 @@ class Trainer:
         else:
             self._take_up(saved)
             if self.step == self.recipe.steps:
+                self.world.once(self.folder.need_chosen)
                 record = self.world.share(self.world.once(self.folder.finished))
                 if record is not None:
                     return Trained(self.folder.chosen, self.folder.root, record, trained=False)
@@ -134,6 +140,8 @@ class Trainer:
 
     def _start(self) -> None:
         def begin() -> None:
+            if self.job.config.resume:
+                self.folder.need_no_chosen()
             self.folder.clear()
             self.folder.cut_log(0)
             self.folder.write_record(self.job.record(self.tally.started))
@@ -208,6 +216,7 @@ class Trainer:
         set_rate(self.optimiser, rate)
         self.optimiser.zero_grad(set_to_none=True)
         batches = feed.take()
+        self._keep_statistics()
         outcomes = [self._forward(batch, part) for part, batch in enumerate(batches)]
         feed.fetch()
         names = list(outcomes[0])
@@ -236,7 +245,7 @@ class Trainer:
         given = batch.for_training(self.device, self.job.base_classes)
         with self._no_sync(last=part == self.recipe.accumulate - 1):
             with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None):
-                terms = self.module(given)
+                terms = self._terms(given)
             loss = torch.stack([*terms.values()]).sum()
             if not loss.requires_grad:
                 raise FssBenchError(
@@ -246,6 +255,18 @@ class Trainer:
             scaled: Tensor = self.scaler.scale(loss / self.recipe.accumulate)
             scaled.backward()  # type: ignore[no-untyped-call]
         return {name: value.detach().double() for name, value in terms.items()}
+
+    def _terms(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        try:
+            found: dict[str, Tensor] = self.module(batch)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise FssBenchError(
+                "batch norms of this stage cannot learn from one image: raise --batch-size, or "
+                "lower --accumulate or the number of processes"
+            ) from error
+        return found
 
     def _no_sync(self, last: bool) -> AbstractContextManager[Any]:
         if last or not isinstance(self.wrapped, DistributedDataParallel):
@@ -270,15 +291,32 @@ class Trainer:
             wrong = [f"gradient norm {norm}"]
         if not wrong:
             return
-        specs = [spec for batch in batches for spec in batch.specs if spec is not None]
         file = self.folder.root / f"stopped-{self.step + 1:08d}.jsonl"
-        self.world.once(lambda: write_text(file, "".join(to_jsonl(specs))))
-        self._save()
+        lines = self.world.gather([line for batch in batches for line in self._named(batch)])
+        self.world.once(lambda: write_text(file, "".join(line for part in lines for line in part)))
+        if not self.world.share(self.world.once(self.checkpoints.file(self.step).is_file)):
+            self._put_back()
+            self._save()
         raise self.world.mistake(
             f"step {self.step + 1}: {', '.join(wrong)}; its episodes are in {file}, the state "
             f"before it is {self.checkpoints.file(self.step)}: lower the rate with --lr, or try "
             "--precision fp32, and start over with --no-resume"
         )
+
+    def _named(self, batch: Batch) -> list[str]:
+        """JSONL of what a batch shows: its episodes, or its images."""
+        if isinstance(self.job.items, BaseImages):
+            return [json.dumps({"image": self.job.items.image(n)}) + "\n" for n in batch.numbers]
+        return list(to_jsonl([spec for spec in batch.specs if spec is not None]))
+
+    def _keep_statistics(self) -> None:
+        """Remember what a forward changes before anything is known of its loss."""
+        learning = [m for m in self.method.modules() if isinstance(m, _BatchNorm) and m.training]
+        self._statistics = [(b, b.clone()) for m in learning for b in m.buffers(recurse=False)]
+
+    def _put_back(self) -> None:
+        for buffer, before in self._statistics:
+            buffer.copy_(before)
 
     def _choose(self) -> None:
         """Validate, and write what is the best so far."""
@@ -304,11 +342,12 @@ class Trainer:
 
     def _set_mode(self) -> None:
         self.method.train()
-        backbone = getattr(self.method, "backbone", None)
-        if backbone is not None and self.recipe.train_backbone and self.recipe.frozen_bn:
-            for module in backbone.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
+        if not (self.recipe.train_backbone and self.recipe.frozen_bn):
+            return
+        networks = [m for m in self.method.modules() if isinstance(m, Backbone)]
+        for module in (module for network in networks for module in network.modules()):
+            if isinstance(module, _BatchNorm):
+                module.eval()
 
     def _log(self, entry: dict[str, Any]) -> None:
         """Add a line; every process must come here, so that none goes on after a full disk."""

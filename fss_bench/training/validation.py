@@ -1,16 +1,21 @@
-"""Episodes that a checkpoint is chosen on; never those that it is tested on."""
+"""Episodes that a checkpoint is chosen on; none of them is in the protocol's test list."""
 
+from collections.abc import Set
 from dataclasses import replace
 
 from torch import nn
 
 from fss_bench.compute import Compute
 from fss_bench.dataset import SegDataset
-from fss_bench.episodes import EpisodeSampler, digest_int
+from fss_bench.episodes import EpisodeSampler, EpisodeSpec, digest_int
 from fss_bench.errors import EpisodeError
 from fss_bench.evaluation import Evaluation
 from fss_bench.protocols import EvaluationProtocol
-from fss_bench.setting import Setting
+from fss_bench.setting import Setting, create_setting
+
+Key = tuple[str, frozenset[tuple[int, frozenset[str]]]]
+MOST_DRAWS = 50
+"""Episodes drawn for one that is wanted."""
 
 
 def validation_setting(
@@ -32,7 +37,7 @@ def validation_setting(
         protocol: resolved; how images are sized and scores counted.
         fold, ways, shots: of the training run.
         kind: `base`: base classes, in images without any novel pixel. `novel`: novel classes, in
-            episodes of their own: another digest than every test list.
+            episodes that are not in the test list: another query, or other supports.
         episodes: how many.
 
     Raises:
@@ -57,8 +62,39 @@ def validation_setting(
             f"--validation {kind}: the test images of {dataset.name} give no such episodes "
             f"({error}); choose --validation {'novel' if kind == 'base' else 'base'} or none"
         ) from error
-    specs = sampler.take(episodes)
+    tested: set[Key] = set()
+    if kind == "novel":
+        test = create_setting(dataset, protocol, fold=fold, ways=ways, shots=shots)
+        tested = {_key(spec) for spec in test.specs}
+    specs = _untested(sampler, episodes, tested, dataset.name)
     return Setting(dataset, single, fold, ways, shots, 0, specs, sampler.classes, sampler.skipped)
+
+
+def _untested(
+    sampler: EpisodeSampler, episodes: int, tested: Set[Key], name: str
+) -> list[EpisodeSpec]:
+    """The first so many episodes that no test list has, numbered anew.
+
+    Raises:
+        EpisodeError: hardly any of them is another one.
+    """
+    found: list[EpisodeSpec] = []
+    for number in range(MOST_DRAWS * episodes):
+        spec = sampler[number]
+        if _key(spec) not in tested:
+            found.append(replace(spec, index=len(found)))
+        if len(found) == episodes:
+            return found
+    raise EpisodeError(
+        f"--validation novel: of {MOST_DRAWS * episodes} episodes of {name} only {len(found)} are "
+        "not in the test list: choose --validation base or none, or fewer --validation-episodes"
+    )
+
+
+def _key(spec: EpisodeSpec) -> Key:
+    """What an episode shows, whatever the order of its ways and shots."""
+    ways = zip(spec.classes, spec.supports, strict=True)
+    return spec.query, frozenset((c, frozenset(images)) for c, images in ways)
 
 
 def validation_miou(method: nn.Module, setting: Setting, compute: Compute) -> float:
