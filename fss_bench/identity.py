@@ -31,6 +31,7 @@ PRINTING = (
     "train_command.py",
     "pretrain_command.py",
     "profile_command.py",
+    "profiled.py",
     "profiling.py",
     "stage_clock.py",
     "training",

@@ -1,12 +1,10 @@
-"""Where the time of an evaluation goes: spans of its stages on one clock."""
+"""Where the time of an evaluation goes: spans of its stages on one clock. No torch here."""
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
-
-import torch
 
 STAGES = ("wait", "encode", "segment", "score")
 """Of the process that segments: it waits for images and masks, encodes images, segments episodes,
@@ -25,12 +23,12 @@ class StageClock:
     """Measures stages; every measurement is kept.
 
     Args:
-        device: that computes; its queued work is waited for, or it would be charged to the next
-            stage.
+        wait: for a device that works through a queue: returns when it is done, else its work would
+            be charged to the next stage.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, wait: Callable[[], None] | None = None) -> None:
+        self._wait = wait
         self.spans: list[Span] = []
 
     @contextmanager
@@ -38,8 +36,8 @@ class StageClock:
         """Charge what happens inside to a stage."""
         start = time.monotonic()
         yield
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        if self._wait is not None:
+            self._wait()
         self.spans.append(Span(stage, start, time.monotonic()))
 
     def seconds(self) -> dict[str, float]:

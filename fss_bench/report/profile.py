@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from fss_bench.profiling import PRODUCT, Profile
+from fss_bench.profiled import PRODUCT, Profile
 from fss_bench.stage_clock import STAGES, Span
 
 WIDTH = 60

@@ -1,0 +1,77 @@
+"""What a profile says. No torch here."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fss_bench.stage_clock import Span
+
+PRODUCT = 2048
+"""Side of the square matrices whose product says what the machine can do."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What one evaluation cost.
+
+    Attributes:
+        record: the run's, as in run.json: method, backbone, dataset, sizes, device.
+        images: distinct images of the episodes.
+        encoded: how often an image was encoded; more than `images` where memory was short.
+        episodes: how many.
+        params_m, trainable_m, backbone_m: millions of parameters: all, those that are not frozen,
+            the backbone's.
+        gflops_image: to encode an image; 0 where the method cannot be split.
+        gflops_episode: to segment an episode whose images are encoded.
+        seconds: stage -> seconds of the process that segments; see `STAGES`.
+        wall: seconds from the first image to the last row.
+        peak_mb: largest memory.
+        machine_gflops: GFLOP a second of a large matrix product here, at the run's precision.
+        spans: every stage, and `load` of the workers, in the order of their ends.
+    """
+
+    record: dict[str, Any]
+    images: int
+    encoded: int
+    episodes: int
+    params_m: float
+    trainable_m: float
+    backbone_m: float
+    gflops_image: float
+    gflops_episode: float
+    seconds: dict[str, float]
+    wall: float
+    peak_mb: float
+    machine_gflops: float
+    spans: Sequence[Span]
+
+    @property
+    def gflops(self) -> float:
+        """What must be computed: every image once, every episode once."""
+        return self.images * self.gflops_image + self.episodes * self.gflops_episode
+
+    @property
+    def limit(self) -> float:
+        """Seconds that it would take at the machine's rate."""
+        return self.gflops / self.machine_gflops
+
+    @property
+    def reached(self) -> float:
+        """Share of the machine's rate that the run reached."""
+        return self.limit / self.wall
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything but the spans."""
+        fields = asdict(self)
+        record = fields.pop("record")
+        del fields["spans"]
+        named = ("method", "backbone", "fold", "ways", "shots", "input_size", "precision")
+        return {
+            **{name: record[name] for name in named},
+            "dataset": record["dataset"]["name"],
+            "device": record["cost"]["device"],
+            **fields,
+            "gflops": self.gflops,
+            "limit": self.limit,
+            "reached": self.reached,
+        }
