@@ -82,7 +82,7 @@ STUDIES = (
         "shapes",
         "cofcn",
         128,
-        _only(f"{EVEN} {BALANCED} --steps 250"),
+        _only(f"{EVEN} --recipe foreground_weight=10 --steps 220"),
         "--option fusion=late",
     ),
     Study("shapes", "dcama", 128, _only(f"{WHOLE} {BALANCED} --steps 130")),

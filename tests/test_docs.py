@@ -72,7 +72,7 @@ def test_pages_have_commands() -> None:
 def test_command(line: str, reader: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """As printed, but with two episodes of small images, and no download."""
     words = shlex.split(line, comments=True)
-    if words[1] == "evaluate":
+    if words[1] in ("evaluate", "profile"):
         words += QUICK
     if words[1] == "pretrain":
         words += QUICK_PRETRAINING
