@@ -21,6 +21,7 @@ from fss_bench.flags import (
     Dataset,
     DatasetOption,
     Device,
+    DiskGb,
     Episodes,
     Fold,
     Json,
@@ -99,6 +100,7 @@ def evaluate(
     batch_size: BatchSize = 1,
     workers: Workers = None,
     cache_gb: CacheGb = None,
+    disk_gb: DiskGb = None,
     output: Output = Path("results"),
     resume: Annotated[bool, typer.Option(help="Take up what is there, or start over.")] = True,
     save_predictions: Annotated[bool, typer.Option(help="Keep a PNG an episode.")] = False,
@@ -110,7 +112,7 @@ def evaluate(
     load_plugins(plugin)
     names = _protocol_names(protocol)
     check_names(method=method, dataset=dataset)
-    compute = Compute(device, precision, batch_size, default_workers(workers), cache_gb)
+    compute = Compute(device, precision, batch_size, default_workers(workers), cache_gb, disk_gb)
     rules = rules_of(rule, annotation)
     method_options = parse_options(option)
     shot_list = numbers_of("--shots", shots)

@@ -1,6 +1,7 @@
 """How to run an evaluation: device, precision, batch size, workers, memory."""
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ class Compute:
         workers: processes that load images.
         cache_gb: memory for what is kept of images between episodes; by default a quarter of
             what is free.
+        disk_gb: place on the disk for what memory has no room for; by default a quarter of what is
+            free where indexes are cached.
     """
 
     device: str = "auto"
@@ -33,6 +36,7 @@ class Compute:
     batch_size: int = 1
     workers: int = 0
     cache_gb: float | None = None
+    disk_gb: float | None = None
 
     def __post_init__(self) -> None:
         """Raise FssBenchError for a value that does not exist."""
@@ -40,11 +44,12 @@ class Compute:
             raise UnknownNameError("device", self.device, DEVICES)
         if self.precision not in PRECISIONS:
             raise UnknownNameError("precision", self.precision, PRECISIONS)
-        if self.batch_size < 1 or self.workers < 0 or (self.cache_gb or 0) < 0:
-            raise FssBenchError(
-                f"--batch-size {self.batch_size}, --workers {self.workers}, --cache-gb "
-                f"{self.cache_gb}: they must be at least 1, 0 and 0"
-            )
+        least = {"batch_size": 1, "workers": 0, "cache_gb": 0, "disk_gb": 0}
+        for name, limit in least.items():
+            value = getattr(self, name)
+            if value is not None and not value >= limit:
+                flag = f"--{name.replace('_', '-')}"
+                raise FssBenchError(f"{flag} {value}: it must be {limit} or more")
 
     def torch_device(self) -> "torch.device":
         """The device; `auto` is a GPU where there is one."""
@@ -69,6 +74,13 @@ class Compute:
             return int(self.cache_gb * 2**30)
         free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_bytes()
         return int(free) // 4
+
+    def disk_bytes(self, folder: Path) -> int:
+        """Place for what memory has no room for, in a folder that need not be there yet."""
+        if self.disk_gb is not None:
+            return int(self.disk_gb * 2**30)
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        return shutil.disk_usage(there).free // 4
 
 
 def _free_bytes() -> int:

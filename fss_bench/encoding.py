@@ -3,12 +3,14 @@
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fss_bench.episodes import EpisodeSpec
+from fss_bench.feature_file import FeatureFile
 from fss_bench.loading import to_float
 from fss_bench.method import splits
 
@@ -47,6 +49,10 @@ class OneShotAtATime(nn.Module):
         return torch.stack(answers, dim=1)
 
 
+PIXELS = "pixels"
+"""What is kept of an image of a method that cannot be split."""
+
+
 class ImageStore:
     """Encoded images of a method, or the pixels of a method that cannot be split.
 
@@ -56,22 +62,28 @@ class ImageStore:
     Args:
         method: on its device, in eval mode.
         device: where it is.
+        folder: for what memory has no room for.
 
     Attributes:
         encoded: how many times an image was encoded so far.
     """
 
-    def __init__(self, method: nn.Module, device: torch.device) -> None:
+    def __init__(self, method: nn.Module, device: torch.device, folder: Path) -> None:
         self.method, self.device = method, device
-        self._split = splits(method)
+        self._split, self._disk = splits(method), FeatureFile(folder)
         self._held: dict[str, Any] = {}
         self._seconds: dict[str, float] = {}
         self.encoded = 0
 
     @property
     def kept(self) -> list[str]:
-        """Names of the images that are kept."""
+        """Names of the images that are kept in memory."""
         return list(self._held)
+
+    @property
+    def stored(self) -> list[str]:
+        """Names of the images that are on the disk."""
+        return self._disk.images
 
     def seconds(self, images: Iterable[str]) -> float:
         """How long it took to encode kept images."""
@@ -92,10 +104,38 @@ class ImageStore:
             self._seconds[name] = time.perf_counter() - start
         self.encoded += len(images)
 
-    def forget(self, images: Sequence[str]) -> None:
-        """Drop images."""
-        for image in images:
-            del self._held[image], self._seconds[image]
+    def fetch(self, images: Iterable[str]) -> None:
+        """Keep images that are on the disk in memory again.
+
+        Raises:
+            FssBenchError: the disk does not give them.
+        """
+        for name in images:
+            start = time.perf_counter()
+            maps = self._disk.get(name, self.device)
+            self._held[name] = maps if self._split else maps[PIXELS]
+            self._seconds[name] = time.perf_counter() - start
+
+    def forget(
+        self, images: Iterable[str], store: Iterable[str] = (), clear: Iterable[str] = ()
+    ) -> None:
+        """Drop images from memory.
+
+        Args:
+            images: are dropped.
+            store: those of them that are put on the disk before.
+            clear: images on the disk that nobody needs any more.
+
+        Raises:
+            FssBenchError: the disk does not take them.
+        """
+        for name in clear:
+            self._disk.drop(name)
+        for name in store:
+            held = self._held[name]
+            self._disk.put(name, held if self._split else {PIXELS: held})
+        for name in images:
+            del self._held[name], self._seconds[name]
 
     def bytes_per_image(self, size: int, pixel: torch.dtype = torch.uint8) -> int:
         """Memory that one kept image takes, for an input square of this side and kind of pixels."""

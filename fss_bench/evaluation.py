@@ -26,6 +26,7 @@ from fss_bench.errors import FssBenchError, ResultsError, one_line
 from fss_bench.geometry import square_side
 from fss_bench.identity import code_sha256, describe_method, run_id
 from fss_bench.images import write_png
+from fss_bench.index import cache_folder
 from fss_bench.loading import EpisodeLoader, Step, StepData, load_steps, plan_steps
 from fss_bench.method import input_size_of
 from fss_bench.metrics import compute_metrics
@@ -150,7 +151,7 @@ class Evaluation:
         self.device = compute.torch_device()
         self.dtype = compute.dtype()
         self.method = method.to(self.device).eval()
-        self.images = images or ImageStore(self.method, self.device)
+        self.images = images or ImageStore(self.method, self.device, feature_folder())
         self._later, self._charged = later or {}, set[str]()
         self.side = input_side(method, self.setting)
         self.started = datetime.now(UTC)
@@ -209,9 +210,16 @@ class Evaluation:
     def _steps(
         self, specs: Sequence[EpisodeSpec], members: Sequence[_Member]
     ) -> Iterator[tuple[Step, StepData]]:
-        room = self.compute.cache_bytes(self.device) // self._bytes_per_image()
-        batch = self.compute.batch_size
-        steps = plan_steps(specs, batch, room, self.images.kept, self._later)
+        size = self._bytes_per_image()
+        steps = plan_steps(
+            specs,
+            self.compute.batch_size,
+            self.compute.cache_bytes(self.device) // size,
+            self.images.kept,
+            self._later,
+            self.compute.disk_bytes(feature_folder()) // size,
+            self.images.stored,
+        )
         loader = EpisodeLoader(
             self.setting.dataset,
             self.setting.protocol,
@@ -242,15 +250,18 @@ class Evaluation:
 
     def _step(self, step: Step, data: StepData, members: Sequence[_Member]) -> None:
         with self._stage("encode"):
+            self.images.fetch(step.fetch)
             self.images.add(data.images)
         start = time.perf_counter()
         with self._stage("segment"):
             answers = Answers(self._logits(step, data.support_masks), self.side)
         head = time.perf_counter() - start
         images = {image for spec in step.specs for image in spec.images}
-        encoding = self.images.seconds({*data.images, *(images - self._charged)})
+        fresh = {*data.images, *step.fetch, *(images - self._charged)}
+        encoding = self.images.seconds(fresh)
         self._charged |= images
-        self.images.forget(step.evict)
+        with self._stage("encode"):
+            self.images.forget(step.evict, step.store, step.clear)
         with self._stage("score"):
             self._score(step, data, members, answers, encoding + head)
 
@@ -366,6 +377,11 @@ class Evaluation:
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)
+
+
+def feature_folder() -> Path:
+    """Where encoded images go that memory has no room for."""
+    return cache_folder() / "features"
 
 
 def input_side(method: nn.Module, setting: Setting) -> int:

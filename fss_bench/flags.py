@@ -87,6 +87,10 @@ CacheGb = Annotated[
     float | None,
     typer.Option(help="Memory for kept features; by default a quarter of what is free."),
 ]
+DiskGb = Annotated[
+    float | None,
+    typer.Option(help="Disk for what memory has no room for; by default a quarter of it."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 

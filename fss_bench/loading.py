@@ -34,12 +34,18 @@ class Step:
     Attributes:
         specs: the episodes.
         load: images that must be loaded for them.
-        evict: images to forget afterwards.
+        evict: images to forget afterwards; those of `store` stay on the disk.
+        fetch: images that must be read back from the disk.
+        store: images to put on the disk afterwards.
+        clear: images whose place on the disk is free afterwards.
     """
 
     specs: Sequence[EpisodeSpec]
     load: Sequence[str]
     evict: Sequence[str]
+    fetch: Sequence[str] = ()
+    store: Sequence[str] = ()
+    clear: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -68,8 +74,10 @@ def plan_steps(
     capacity: int,
     kept: Collection[str] = (),
     later: Mapping[str, int] | None = None,
+    disk: int = 0,
+    stored: Collection[str] = (),
 ) -> list[Step]:
-    """Group episodes and decide what to load and what to forget.
+    """Group episodes and decide what to load, what to forget and what to put on the disk.
 
     Args:
         specs: the episodes.
@@ -78,6 +86,8 @@ def plan_steps(
             use is farthest away are forgotten (Belady's rule, optimal as the future is known).
         kept: images that are there from before.
         later: image -> how many passes after this one it is needed again, from 1.
+        disk: how many images the disk takes of those that memory has no room for.
+        stored: images that are there from before.
     """
     groups = [specs[i : i + batch_size] for i in range(0, len(specs), batch_size)]
     needs = [list(dict.fromkeys(image for s in group for image in s.images)) for group in groups]
@@ -85,27 +95,35 @@ def plan_steps(
     for step in range(len(needs) - 1, -1, -1):
         for image in needs[step]:
             uses.setdefault(image, []).append(step)
-    held = set(kept)
+    held, on_disk = set(kept), set(stored)
     farthest = [(-uses[image][-1], image) for image in held if uses.get(image)]
     heapify(farthest)
     unused = {image for image in held if not uses.get(image)}
+    idle = [image for image in on_disk if not uses.get(image)]
     steps = []
     for group, needed in zip(groups, needs, strict=True):
-        load = [image for image in needed if image not in held]
-        held.update(load)
-        evict, unused = unused, set()
+        missing = [image for image in needed if image not in held]
+        held.update(missing)
+        evict, unused, store = unused, set(), []
         for image in needed:
             uses[image].pop()
             if uses[image]:
                 heappush(farthest, (-uses[image][-1], image))
             else:
                 evict.add(image)
+        load = [image for image in missing if image not in on_disk]
+        fetch = [image for image in missing if image in on_disk]
+        done, idle = [*idle, *(i for i in needed if not uses[i] and i in on_disk)], []
+        on_disk.difference_update(done)
         while len(held) - len(evict) > capacity:
             next_use, image = heappop(farthest)
             if image in held and uses[image] and uses[image][-1] == -next_use:  # else outdated
                 evict.add(image)
+                if image not in on_disk and len(on_disk) < disk:
+                    on_disk.add(image)
+                    store.append(image)
         held -= evict
-        steps.append(Step(group, load, sorted(evict)))
+        steps.append(Step(group, load, sorted(evict), fetch, store, done))
     return steps
 
 

@@ -16,6 +16,7 @@ from fss_bench.flags import (
     Dataset,
     DatasetOption,
     Device,
+    DiskGb,
     Json,
     MethodOption,
     Plugin,
@@ -58,6 +59,7 @@ def profile(
     batch_size: BatchSize = 1,
     workers: Workers = None,
     cache_gb: CacheGb = None,
+    disk_gb: DiskGb = None,
     plugin: Plugin = [],  # noqa: B006
     as_json: Json = False,
     quiet: Quiet = False,
@@ -65,7 +67,7 @@ def profile(
     """Parameters, FLOPs, time by stage, memory, and how near the machine's limit a run comes."""
     load_plugins(plugin)
     check_names(method=method, dataset=dataset)
-    compute = Compute(device, precision, batch_size, default_workers(workers), cache_gb)
+    compute = Compute(device, precision, batch_size, default_workers(workers), cache_gb, disk_gb)
     rules, method_options = parse_options(rule), parse_options(option)
 
     from fss_bench.entrants import Entrants

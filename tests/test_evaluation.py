@@ -117,10 +117,12 @@ def test_ignored_pixels_as_background_twin(
     [
         Compute(batch_size=5),
         Compute(workers=2),
+        Compute(cache_gb=0, disk_gb=0),
         Compute(cache_gb=0),
+        Compute(cache_gb=1e-4, disk_gb=2e-4),
         Compute(batch_size=3, workers=1, cache_gb=1e-5),
     ],
-    ids=["batch", "workers", "no cache", "all"],
+    ids=["batch", "workers", "no cache", "disk", "some disk", "all"],
 )
 def test_batch_workers_and_cache_change_no_count(
     kind: str, compute: Compute, panet: nn.Module, shapes: SegDataset

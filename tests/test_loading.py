@@ -47,17 +47,27 @@ def needed_by(step: Step) -> set[str]:
     return {image for s in step.specs for image in (s.query, *s.supports[0])}
 
 
-def simulate(steps: Sequence[Step], capacity: int) -> int:
+def simulate(steps: Sequence[Step], capacity: int, disk: int = 0) -> int:
     """Carry a plan out, checking it; returns the number of loads."""
     held: set[str] = set()
+    on_disk: set[str] = set()
     loads = 0
     for step in steps:
         before = len(held)
-        assert held.isdisjoint(step.load), "loaded though held"
-        assert len(set(step.load)) == len(step.load)
-        assert set(step.load) <= needed_by(step), "loaded though not needed"
-        held |= set(step.load)
+        assert held.isdisjoint([*step.load, *step.fetch]), "loaded though held"
+        assert on_disk.isdisjoint(step.load), "loaded though on the disk"
+        assert set(step.fetch) <= on_disk
+        for names in (step.load, step.fetch, step.store, step.clear):
+            assert len(set(names)) == len(names)
+        assert {*step.load, *step.fetch} <= needed_by(step), "loaded though not needed"
+        held |= {*step.load, *step.fetch}
         loads += len(step.load)
+        assert set(step.clear) <= on_disk
+        on_disk -= set(step.clear)
+        assert set(step.store) <= set(step.evict)
+        assert on_disk.isdisjoint(step.store), "stored twice"
+        on_disk |= set(step.store)
+        assert len(on_disk) <= disk
         assert needed_by(step) <= held
         assert before <= capacity
         assert len(held) <= max(capacity, before) + len(needed_by(step))
@@ -65,6 +75,7 @@ def simulate(steps: Sequence[Step], capacity: int) -> int:
         assert len(set(step.evict)) == len(step.evict)
         held -= set(step.evict)
     assert held == set(), "images that no step needs any more are kept"
+    assert on_disk == set(), "images that no step needs any more stay on the disk"
     return loads
 
 
@@ -76,6 +87,26 @@ def test_every_image_is_held_when_used(plan: tuple[list[EpisodeSpec], int], capa
     assert [s for step in steps for s in step.specs] == specs
     assert {len(step.specs) for step in steps[:-1]} <= {batch_size}
     assert 1 <= len(steps[-1].specs) <= batch_size
+
+
+@given(plans(), st.integers(0, 6), st.integers(0, 12))
+def test_what_leaves_memory_is_read_back_from_the_disk(
+    plan: tuple[list[EpisodeSpec], int], capacity: int, disk: int
+) -> None:
+    specs, batch_size = plan
+    loads = simulate(plan_steps(specs, batch_size, capacity, disk=disk), capacity, disk)
+    assert loads <= simulate(plan_steps(specs, batch_size, capacity), capacity)
+    if disk == 12:
+        assert loads == len({image for s in specs for image in s.images})
+
+
+def test_the_disk_passes_from_pass_to_pass() -> None:
+    """An image that an earlier pass stored is fetched; one that no pass needs makes place."""
+    specs = [spec(0, "a", "b"), spec(1, "c", "d")]
+    first, second = plan_steps(specs, 1, 0, disk=2, stored=["a", "x"], later={"b": 1})
+    assert (first.load, first.fetch, first.store) == (["b"], ["a"], ["b"])
+    assert sorted(first.clear) == ["a", "x"]
+    assert (second.load, second.fetch, second.clear) == (["c", "d"], [], [])
 
 
 @given(plans())

@@ -52,10 +52,12 @@ def found_specs() -> Any:
     return create_setting(create_dataset("shapes"), shots=2, episodes=20).specs
 
 
-def test_without_memory_images_are_encoded_again() -> None:
-    found = measured(cache_gb=0.0)
+def test_without_memory_and_disk_images_are_encoded_again() -> None:
+    found = measured(cache_gb=0.0, disk_gb=0.0)
     assert found.encoded == 3 * 20
     assert found.images < 60
+    found = measured(cache_gb=0.0)
+    assert found.encoded == found.images
 
 
 def test_waiting_and_loading_are_apart() -> None:
