@@ -5,7 +5,6 @@ is seeded anew before every forward by seed, step, forward and process. So a run
 weights, optimiser and a step number alone.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -18,7 +17,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fss_bench.backbone import Backbone
 from fss_bench.distributed import World, distribute, find_world, joined
-from fss_bench.episodes import to_jsonl
 from fss_bench.errors import FssBenchError, ResultsError, one_line
 from fss_bench.interruption import StopRequests
 from fss_bench.randomness import generators_kept, seed_generators
@@ -28,8 +26,9 @@ from fss_bench.telling import said_once
 from fss_bench.training.board import Board, check_board
 from fss_bench.training.checkpoints import Saved, flat_optimiser, full_optimiser
 from fss_bench.training.config import TrainConfig
+from fss_bench.training.failure import Statistics, shown
 from fss_bench.training.feeding import TrainingFeed
-from fss_bench.training.items import BaseImages, Batch
+from fss_bench.training.items import Batch
 from fss_bench.training.job import Job, prepare
 from fss_bench.training.losses import Losses
 from fss_bench.training.optimisers import average_of, create_optimiser, set_rate
@@ -106,7 +105,7 @@ class Trainer:
         self.wrapped = wrapped
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.compute.precision == "fp16")
         self.board: Board | None = None
-        self._statistics: list[tuple[Tensor, Tensor]] = []
+        self._statistics = Statistics(self.method)
         self.step = 0
         self.tally = Tally(self.recipe.steps, self.recipe.batch_size)
 
@@ -216,7 +215,7 @@ class Trainer:
         set_rate(self.optimiser, rate)
         self.optimiser.zero_grad(set_to_none=True)
         batches = feed.take()
-        self._keep_statistics()
+        self._statistics.keep()
         outcomes = [self._forward(batch, part) for part, batch in enumerate(batches)]
         feed.fetch()
         names = list(outcomes[0])
@@ -292,31 +291,16 @@ class Trainer:
         if not wrong:
             return
         file = self.folder.root / f"stopped-{self.step + 1:08d}.jsonl"
-        lines = self.world.gather([line for batch in batches for line in self._named(batch)])
+        lines = self.world.gather([line for b in batches for line in shown(self.job.items, b)])
         self.world.once(lambda: write_text(file, "".join(line for part in lines for line in part)))
         if not self.world.share(self.world.once(self.checkpoints.file(self.step).is_file)):
-            self._put_back()
+            self._statistics.put_back()
             self._save()
         raise self.world.mistake(
             f"step {self.step + 1}: {', '.join(wrong)}; its episodes are in {file}, the state "
             f"before it is {self.checkpoints.file(self.step)}: lower the rate with --lr, or try "
             "--precision fp32, and start over with --no-resume"
         )
-
-    def _named(self, batch: Batch) -> list[str]:
-        """JSONL of what a batch shows: its episodes, or its images."""
-        if isinstance(self.job.items, BaseImages):
-            return [json.dumps({"image": self.job.items.image(n)}) + "\n" for n in batch.numbers]
-        return list(to_jsonl([spec for spec in batch.specs if spec is not None]))
-
-    def _keep_statistics(self) -> None:
-        """Remember what a forward changes before anything is known of its loss."""
-        learning = [m for m in self.method.modules() if isinstance(m, _BatchNorm) and m.training]
-        self._statistics = [(b, b.clone()) for m in learning for b in m.buffers(recurse=False)]
-
-    def _put_back(self) -> None:
-        for buffer, before in self._statistics:
-            buffer.copy_(before)
 
     def _choose(self) -> None:
         """Validate, and write what is the best so far."""
