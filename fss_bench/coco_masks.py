@@ -184,7 +184,7 @@ def class_masks(
         (crowds if is_crowd and crowd != "include" else instances).append(found)
     masks = _paint(instances, (height, width), overlap)
     if crowd == "ignore" and crowds:
-        covered = np.zeros((height, width), dtype=bool)
+        covered = _nothing((height, width))
         for mask in masks.values():
             covered |= mask
         region = np.logical_or.reduce([mask for _, mask in crowds]) & ~covered
@@ -195,7 +195,7 @@ def class_masks(
 
 def _image_counts(height: int, width: int, masks: Mapping[int, NDArray[np.bool_]]) -> ImageCounts:
     pixels = {class_id: int(mask.sum()) for class_id, mask in masks.items()}
-    covered = np.zeros((height, width), dtype=bool)
+    covered = _nothing((height, width))
     for mask in masks.values():
         covered |= mask
     pixels[0] = int(height * width - covered.sum())
@@ -205,6 +205,11 @@ def _image_counts(height: int, width: int, masks: Mapping[int, NDArray[np.bool_]
     }
     codes = [part for c in sorted(rles) for part in (str(c).encode(), rles[c])]
     return ImageCounts(height, width, pixels, mask_digest(*codes), rles)
+
+
+def _nothing(shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """An empty mask in the order of pycocotools' own: mixed orders take seven times as long."""
+    return np.zeros(shape, dtype=bool, order="F")
 
 
 def _paint(
@@ -217,7 +222,7 @@ def _paint(
         if overlap != "both":
             for other in masks:
                 masks[other] = masks[other] & ~mask
-        masks[class_id] = masks.get(class_id, np.zeros(shape, dtype=bool)) | mask
+        masks[class_id] = masks[class_id] | mask if class_id in masks else mask
     return {class_id: mask for class_id, mask in masks.items() if mask.any()}
 
 
