@@ -307,9 +307,11 @@ def test_another_input_encodes_images_anew(dataset: SegDataset, tmp_path: Path) 
     assert sum(module._encoded.values()) == 4 * len(images_of(settings))
 
 
-def test_without_memory_images_are_encoded_again(dataset: SegDataset, tmp_path: Path) -> None:
+def test_without_memory_and_disk_images_are_encoded_again(
+    dataset: SegDataset, tmp_path: Path
+) -> None:
     settings, module = make_settings(dataset, [*SCORINGS[:2], *SUPPORTS]), Cells()
-    run_all(settings, Shared(module), tmp_path, Compute(cache_gb=0))
+    run_all(settings, Shared(module), tmp_path, Compute(cache_gb=0, disk_gb=0))
     # nothing is kept between episodes: every one encodes its images, in each of three passes
     assert sum(module._encoded.values()) == 3 * sum(len(s.images) for s in settings[0].specs)
 
@@ -319,9 +321,18 @@ def test_little_memory_is_used(
 ) -> None:
     settings, module = make_settings(dataset, [*SCORINGS[:2], *SUPPORTS]), Cells()
     room = 3 * 8 * 8 * 3 * 4 / 2**30  # of three images
-    runs = run_all(settings, Shared(module), tmp_path, Compute(cache_gb=room))
+    runs = run_all(settings, Shared(module), tmp_path, Compute(cache_gb=room, disk_gb=0))
     distinct = len(images_of(settings))
     assert distinct < sum(module._encoded.values()) < 3 * distinct
+    check(settings, runs, alone)
+
+
+def test_passes_share_what_is_on_the_disk(
+    dataset: SegDataset, tmp_path: Path, alone: Callable[..., Run]
+) -> None:
+    settings, module = make_settings(dataset, [*SCORINGS[:2], *SUPPORTS]), Cells()
+    runs = run_all(settings, Shared(module), tmp_path, Compute(cache_gb=0))
+    assert set(module._encoded.values()) == {1}
     check(settings, runs, alone)
 
 
