@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ class Study:
     dataset: str
     method: str
     size: int
-    stages: dict[str, str]
+    stages: dict[str, str] = field(hash=False)
     options: str = ""
     seeds: tuple[int, ...] = (0,)
     every_step: bool = False
