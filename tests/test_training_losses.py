@@ -144,6 +144,7 @@ def test_foreground_counts_for_its_weight() -> None:
     assert float(found) == pytest.approx((3 * on + off) / 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*METHODS, "msanet"])
 def test_the_weight_of_foreground_reaches_every_method(name: str) -> None:
     method = build(name, backbone="tf_efficientnet_lite0")

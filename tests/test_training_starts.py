@@ -111,6 +111,7 @@ def test_a_finished_run_without_its_checkpoint_says_so(tmp_path: Path) -> None:
         train(config)
 
 
+@pytest.mark.slow
 def test_one_base_stage_serves_every_number_of_shots(tmp_path: Path) -> None:
     shared = {**MSANET, "recipe": {"steps": 1, "batch_size": 2}}
     train(tiny_config(tmp_path, **shared, stage="base", shots=1))
@@ -135,6 +136,7 @@ def test_statistics_are_frozen_in_every_network(tmp_path: Path) -> None:
     assert all(torch.equal(before[name], after[name]) for name in means)
 
 
+@pytest.mark.slow
 def test_a_base_stage_that_fails_names_its_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +170,7 @@ def test_a_base_stage_that_fails_names_its_images(
     assert all(torch.equal(state[k], alone[k]) for k in state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sgone", "hsnet", "dcama"])
 def test_hidden_novel_objects_are_never_learnt(name: str, tmp_path: Path) -> None:
     """Methods that learn void pixels learn those of the dataset, and only under rule `method`."""
