@@ -1,5 +1,6 @@
 """The backbone contract: images in [0, 1] to named feature levels. Owns normalisation."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,9 +64,24 @@ class BuiltFor:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "BuiltFor":
-        """From what JSON keeps of it."""
-        mean, std = (record[k] and tuple(record[k]) for k in ("mean", "std"))
-        return cls(str(record["layout"]), dict(record["options"]), mean, std)
+        """From what JSON keeps of it, in a file that anybody may have written.
+
+        Raises:
+            ValueError: numbers that are no image statistics, or options that no layout asks for:
+                timm's builder takes some that read other files.
+        """
+        options = dict(record["options"])
+        if not options.keys() <= {"num_heads"} or not all(type(v) is int for v in options.values()):
+            raise ValueError(f"the network is built for {sorted(options)}")
+        mean, std = (None if record[k] is None else tuple(record[k]) for k in ("mean", "std"))
+        for numbers in (mean, std):
+            if numbers is not None and (
+                len(numbers) != 3 or not all(math.isfinite(float(x)) for x in numbers)
+            ):
+                raise ValueError(f"image statistics {numbers}")
+        if std is not None and min(std) <= 0:
+            raise ValueError(f"deviations of images {std}")
+        return cls(str(record["layout"]), options, mean, std)
 
 
 class Backbone(nn.Module):

@@ -80,7 +80,7 @@ class Compute:
         if self.disk_gb is not None:
             return int(self.disk_gb * 2**30)
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        return shutil.disk_usage(there).free // 4
+        return shutil.disk_usage(there).free // 4 if os.access(there, os.W_OK) else 0
 
 
 def _free_bytes() -> int:

@@ -83,6 +83,25 @@ def test_a_network_is_padded_as_for_the_file_it_was_built_for() -> None:
     assert torch.equal(plain.mean, as_byol.mean)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"options": {"checkpoint_path": "evil.pth"}},
+        {"options": {"num_heads": "12"}},
+        {"mean": [0.5]},
+        {"std": [1.0, 0.0, 1.0]},
+        {"std": [1.0, float("nan"), 1.0]},
+        {"mean": ["a", "b", "c"]},
+    ],
+)
+def test_what_a_strangers_file_asks_of_the_network_is_checked(said: dict[str, Any]) -> None:
+    """Timm's builder would read the file that `checkpoint_path` names."""
+    whole = {"layout": "moco", "options": {}, "mean": None, "std": None}
+    assert BuiltFor.from_record(whole) == BuiltFor("moco")
+    with pytest.raises(ValueError, match=r"built for|statistics|deviations|could not convert"):
+        BuiltFor.from_record(whole | said)
+
+
 def test_the_file_of_a_run_is_not_what_it_starts_from(tmp_path: Path) -> None:
     file = tmp_path / "fold0.safetensors"
     train(tiny_config(tmp_path, recipe=ONE_STEP, validation="none"))
@@ -204,7 +223,7 @@ def test_hidden_novel_objects_are_never_learnt(name: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"method": "finetune", "recipe": {}}, "FineTune learns nothing from training episodes"),
+        ({"method": "finetune"}, "FineTune learns nothing from training episodes"),
         ({"recipe": {"items": "images"}}, "recipe items=images: the method decides it"),
         ({"method": "sgone", "recipe": {"schedule": "steps"}}, "decay_at=: it must be shares"),
         ({**MSANET, "stage": "base", "validation": "novel"}, "its last step is taken"),
@@ -214,8 +233,6 @@ def test_what_would_count_for_nothing_is_refused_at_once(
     tmp_path: Path, changes: dict[str, Any], told: str
 ) -> None:
     config = tiny_config(tmp_path / "out", **changes)
-    if changes.get("method") == "finetune":
-        config = type(config)(**{**vars(config), "recipe": {}})
     with pytest.raises(FssBenchError, match=told):
         train(config)
     assert not list((tmp_path / "out").rglob("*.safetensors"))
@@ -229,13 +246,6 @@ def test_a_loss_of_its_own_must_know_of_the_weight_of_foreground() -> None:
     own = Own(create_backbone("tf_efficientnet_lite0", "none"), input_size=64)
     with pytest.raises(FssBenchError, match="Own has a loss of its own"):
         Losses(own, "episodes", 2.0)
-
-
-def test_every_process_tells_of_its_own_episodes() -> None:
-    """The parts of a batch that two processes took are both in the file."""
-    from fss_bench.distributed import World
-
-    assert World().gather(["a"]) == [["a"]]
 
 
 def test_a_batch_norm_that_learns_needs_two_images(tmp_path: Path) -> None:
