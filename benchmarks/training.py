@@ -113,14 +113,10 @@ def work(study: Study, seed: int, a: argparse.Namespace) -> None:
     data = ["--dataset", study.dataset, "--workers", 0, "--quiet"]
     data += ["--data-root", a.voc] if study.dataset == "pascal5i" else []
     for stage, arguments in study.stages.items():
-        words = shlex.split(arguments)
-        every = -(-steps_of(arguments) // VALIDATIONS)
         run(
             [
-                *("train", study.method, *data, *study.shared, *words, "--weights", "packaged"),
-                *(("--stage", stage) if stage else ()),
-                *("--seed", seed, "--validate-every", every, "--keep", VALIDATIONS),
-                *("--output", trained_folder(study, seed, a.runs)),
+                *train_words(study, stage, arguments),
+                *("--seed", seed, *data[2:], "--output", trained_folder(study, seed, a.runs)),
             ]
         )
     test = ["evaluate", study.method, *data, *study.shared, "--episodes", a.episodes]
@@ -132,6 +128,15 @@ def work(study: Study, seed: int, a: argparse.Namespace) -> None:
     for step in checkpoints(study):
         file = folder / "fold{fold}" / "checkpoints" / f"step-{step:08d}.safetensors"
         run([*test, "--checkpoint", file, "--output", a.runs / f"step-{step}-{seed}"])
+
+
+def train_words(study: Study, stage: str, arguments: str) -> list[str]:
+    """The command that trains a stage, but for where data are read and weights are written."""
+    every = -(-steps_of(arguments) // VALIDATIONS)
+    words = f"train {study.method} --dataset {study.dataset} --weights packaged {arguments}"
+    named = ["--stage", stage] if stage else []
+    checks = ["--validate-every", str(every), "--keep", str(VALIDATIONS)]
+    return [*shlex.split(words), *named, *study.shared, *checks]
 
 
 def steps_of(arguments: str) -> int:
@@ -286,14 +291,7 @@ def table(rows: Sequence[Row]) -> str:
 def commands() -> str:
     """What trained each."""
     lines = [
-        " ".join(
-            [
-                f"fss-bench train {study.method} --dataset {study.dataset}",
-                *((f"--stage {stage}",) if stage else ()),
-                *study.shared,
-                *("--weights packaged", arguments),
-            ]
-        )
+        shlex.join(["fss-bench", *train_words(study, stage, arguments)])
         for study in STUDIES
         for stage, arguments in study.stages.items()
     ]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fss_bench.compute import Compute
 from fss_bench.errors import FssBenchError
 from fss_bench.feature_file import FeatureFile
 
@@ -86,3 +87,12 @@ def test_short_writes_and_reads_go_on(tmp_path: Path, monkeypatch: pytest.Monkey
     file = FeatureFile(tmp_path)
     file.put("a", maps(0))
     assert same(file.get("a", CPU), maps(0))
+
+
+def test_a_folder_that_cannot_be_written_gives_no_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Compute().disk_bytes(tmp_path / "not" / "there") > 0
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert Compute().disk_bytes(tmp_path) == 0
+    assert Compute(disk_gb=0.5).disk_bytes(tmp_path) == 2**29  # asked for: then it is an error

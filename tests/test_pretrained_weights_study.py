@@ -3,7 +3,7 @@
 from types import ModuleType
 
 import pytest
-from studies import load_study
+from studies import assert_the_page_is_made_from_the_table, load_study
 
 
 @pytest.fixture(scope="module")
@@ -18,10 +18,7 @@ def rows(study: ModuleType) -> list[dict[str, str]]:
 
 
 def test_the_page_is_made_from_the_table(study: ModuleType, rows: list[dict[str, str]]) -> None:
-    head, line_break, tables = study.PAGE.read_text(encoding="utf-8").partition("\n## ")
-    assert line_break
-    assert "## " + tables == study.tables(rows)
-    assert not [line for line in head.splitlines() if line.startswith("|")]
+    assert_the_page_is_made_from_the_table(study, rows)
 
 
 def test_every_setting_was_measured_with_all_weights(

@@ -1,9 +1,11 @@
 """The published study of training: its page says what its table says, and the table is whole."""
 
+import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
-from studies import load_study
+from studies import assert_the_page_is_made_from_the_table, load_study
 
 
 @pytest.fixture(scope="module")
@@ -18,10 +20,7 @@ def rows(study: ModuleType) -> list[dict[str, str]]:
 
 
 def test_the_page_is_made_from_the_table(study: ModuleType, rows: list[dict[str, str]]) -> None:
-    head, line_break, tables = study.PAGE.read_text(encoding="utf-8").partition("\n## ")
-    assert line_break
-    assert "## " + tables == study.tables(rows)
-    assert not [line for line in head.splitlines() if line.startswith("|")]
+    assert_the_page_is_made_from_the_table(study, rows)
 
 
 def test_every_study_was_measured(study: ModuleType, rows: list[dict[str, str]]) -> None:
@@ -62,3 +61,26 @@ def test_ten_minutes_on_shapes_lift_every_method(rows: list[dict[str, str]]) -> 
         assert float(row["ci_low"]) > float(before[row["method"]]["ci_high"])
         assert float(row["minus_untrained_low"]) > 0
         assert float(row["minutes"]) <= 10.05
+
+
+@pytest.mark.slow
+def test_the_command_makes_table_and_page(
+    study: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the page says, but with steps and episodes for a minute."""
+    arguments = "--steps 3 --batch-size 1 --lr 0.001 --validation-episodes 2"
+    small = study.Study("shapes", "panet", 64, {"": arguments}, every_step=True)
+    page = tmp_path / "page.md"
+    page.write_text("# What for\n\n## Old\n")
+    monkeypatch.setattr(study, "STUDIES", (small,))
+    monkeypatch.setattr(study, "TABLE", tmp_path / "table.csv")
+    monkeypatch.setattr(study, "PAGE", page)
+    words = ["training.py", "--voc", str(tmp_path), "--episodes", "10", "--runs", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", words)
+    study.main()
+    before, after = load_study("tables").read_rows(tmp_path / "table.csv")
+    assert (before["weights"], after["weights"], after["steps"]) == ("untrained", "trained", "3")
+    assert before["episodes"] == after["episodes"] == "40"
+    assert float(after["chosen_on_test"]) >= float(after["miou"])
+    assert page.read_text().startswith("# What for\n\n## shapes\n\n| method, px |")
+    study.main()  # nothing is done again
