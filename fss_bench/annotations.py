@@ -24,6 +24,15 @@ Key = tuple[object, ...]
 
 SPARSE = ("scribble", "points")
 """Annotations so thin that a mask's nearest resize would lose them: see `resize_labelled`."""
+ANNOTATION_RULES = (
+    "image_resize",
+    "mask_resize",
+    "support_ignore",
+    "support_others",
+    "annotation",
+    "annotation_points",
+)
+"""Rules that a support's annotation depends on."""
 CELLS = 48
 """Cells along the longer side of a region, in which its scribble is planned."""
 
@@ -49,6 +58,19 @@ def support_annotation(
             mask = np.where(covered, np.uint8(255), mask)
     key = ("annotation", spec.index, spec.fold, class_id, image, shot)
     return annotate(mask, protocol.annotation, key, protocol.annotation_points)
+
+
+def annotation_key(spec: EpisodeSpec, way: int, shot: int, protocol: EvaluationProtocol) -> str:
+    """Equal for supports of one image whose annotations are equal in their input squares.
+
+    Args:
+        spec, way, shot, protocol: see `support_annotation`.
+    """
+    named = [f"{name}={getattr(protocol, name)}" for name in ANNOTATION_RULES]
+    others = spec.classes if protocol.support_others == "excluded" else spec.classes[way : way + 1]
+    if protocol.annotation in SPARSE:  # drawn anew for every episode
+        named += [f"episode={spec.index}", f"fold={spec.fold}", f"shot={shot}"]
+    return " ".join([str(spec.classes[way]), "of", *map(str, sorted(others)), *named])
 
 
 def annotate(mask: Mask, kind: str, key: Key = (), count: int = 5) -> Mask:

@@ -29,6 +29,10 @@ class Compute:
             what is free.
         disk_gb: place on the disk for what memory has no room for; by default a quarter of what is
             free where indexes are cached.
+        cache_dtype: `fp32`, or `fp16` or `bf16`: what is kept of images is rounded to it, in half
+            the memory. It is part of a run's identity too.
+        encode_batch: images that are encoded together; by default 1 on a CPU, where more is no
+            faster, and 8 on a GPU.
     """
 
     device: str = "auto"
@@ -37,6 +41,8 @@ class Compute:
     workers: int = 0
     cache_gb: float | None = None
     disk_gb: float | None = None
+    cache_dtype: str = "fp32"
+    encode_batch: int | None = None
 
     def __post_init__(self) -> None:
         """Raise FssBenchError for a value that does not exist."""
@@ -44,7 +50,9 @@ class Compute:
             raise UnknownNameError("device", self.device, DEVICES)
         if self.precision not in PRECISIONS:
             raise UnknownNameError("precision", self.precision, PRECISIONS)
-        least = {"batch_size": 1, "workers": 0, "cache_gb": 0, "disk_gb": 0}
+        if self.cache_dtype not in PRECISIONS:
+            raise UnknownNameError("cache dtype", self.cache_dtype, PRECISIONS)
+        least = {"batch_size": 1, "workers": 0, "cache_gb": 0, "disk_gb": 0, "encode_batch": 1}
         for name, limit in least.items():
             value = getattr(self, name)
             if value is not None and not value >= limit:
@@ -65,6 +73,10 @@ class Compute:
         import torch
 
         return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
+
+    def group(self, device: "torch.device") -> int:
+        """Images that are encoded together."""
+        return self.encode_batch or (8 if device.type == "cuda" else 1)
 
     def cache_bytes(self, device: "torch.device") -> int:
         """Memory for what is kept of images, on the device where it is kept."""

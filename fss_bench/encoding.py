@@ -1,18 +1,22 @@
 """What is kept of an image between episodes, and how episodes are put together from it."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from fss_bench.backbone import Features
 from fss_bench.episodes import EpisodeSpec
 from fss_bench.feature_file import FeatureFile
+from fss_bench.items import Item, query_item, support_item
 from fss_bench.loading import to_float
 from fss_bench.method import splits
+from fss_bench.part_method import Size, in_parts
+from fss_bench.protocols import EvaluationProtocol
+from fss_bench.shelf import Maps, Shelf
 
 
 class OneShotAtATime(nn.Module):
@@ -51,140 +55,178 @@ class OneShotAtATime(nn.Module):
 
 PIXELS = "pixels"
 """What is kept of an image of a method that cannot be split."""
+STORED = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class ImageStore:
-    """Encoded images of a method, or the pixels of a method that cannot be split.
+    """What a method needs of images between episodes: parts, features or pixels.
 
-    Every image is encoded on its own: the bits of a feature must not depend on which images happen
-    to be encoded together.
+    Images are encoded in groups of one size, filled up with black ones: the bits of a feature must
+    not depend on which images happen to be encoded together.
 
     Args:
         method: on its device, in eval mode.
         device: where it is.
         folder: for what memory has no room for.
+        group: images a group.
+        kept_as: `fp32`, or what all that is kept is rounded to, whether it leaves memory or not.
 
     Attributes:
         encoded: how many times an image was encoded so far.
+        parts: whether the method is one in parts.
+        shelf: what is there.
     """
 
-    def __init__(self, method: nn.Module, device: torch.device, folder: Path) -> None:
-        self.method, self.device = method, device
-        self._split, self._disk = splits(method), FeatureFile(folder)
-        self._held: dict[str, Any] = {}
+    def __init__(
+        self,
+        method: nn.Module,
+        device: torch.device,
+        folder: Path,
+        group: int = 1,
+        kept_as: str = "fp32",
+    ) -> None:
+        self.method: Any = method
+        self.device, self.group, self._stored = device, group, STORED[kept_as]
+        self.parts, self._split = in_parts(method), splits(method)
+        self.shelf = Shelf(FeatureFile(folder), device)
         self._seconds: dict[str, float] = {}
         self.encoded = 0
 
-    @property
-    def kept(self) -> list[str]:
-        """Names of the images that are kept in memory."""
-        return list(self._held)
+    def seconds(self, image: str) -> float:
+        """How long it took to make what is needed of an image."""
+        return self._seconds.get(image, 0.0)
 
-    @property
-    def stored(self) -> list[str]:
-        """Names of the images that are on the disk."""
-        return self._disk.images
-
-    def seconds(self, images: Iterable[str]) -> float:
-        """How long it took to encode kept images."""
-        return sum(self._seconds[image] for image in images)
-
-    def add(self, images: Mapping[str, Tensor]) -> None:
-        """Encode and keep images, [3, S, S] in 0 … 255 each."""
-        for name, image in images.items():
-            start = time.perf_counter()
-            pixels = image.to(self.device)
-            if self._split:
-                maps = self._encode(to_float(pixels[None]))
-                self._held[name] = {level: features[0].clone() for level, features in maps.items()}
-            else:
-                self._held[name] = pixels
-            if self.device.type == "cuda":  # else its work is charged to whoever waits next
-                torch.cuda.synchronize(self.device)
-            self._seconds[name] = time.perf_counter() - start
-        self.encoded += len(images)
-
-    def fetch(self, images: Iterable[str]) -> None:
-        """Keep images that are on the disk in memory again.
-
-        Raises:
-            FssBenchError: the disk does not give them.
-        """
-        for name in images:
-            start = time.perf_counter()
-            maps = self._disk.get(name, self.device)
-            self._held[name] = maps if self._split else maps[PIXELS]
-            self._seconds[name] = time.perf_counter() - start
-
-    def forget(
-        self, images: Iterable[str], store: Iterable[str] = (), clear: Iterable[str] = ()
+    def add(
+        self,
+        images: Mapping[str, Tensor],
+        items: Mapping[Item, Tensor | None],
+        needed: Sequence[Item],
     ) -> None:
-        """Drop images from memory.
+        """Make items of images.
 
         Args:
-            images: are dropped.
-            store: those of them that are put on the disk before.
-            clear: images on the disk that nobody needs any more.
-
-        Raises:
-            FssBenchError: the disk does not take them.
+            images: [3, S, S] in 0 … 255 each.
+            items: what to make; of supports in parts with the masks [S, S].
+            needed: what the step at hand needs.
         """
-        for name in clear:
-            self._disk.drop(name)
-        for name in store:
-            held = self._held[name]
-            self._disk.put(name, held if self._split else {PIXELS: held})
-        for name in images:
-            del self._held[name], self._seconds[name]
+        names = list(images)
+        for start in range(0, len(names), self.group):
+            group = names[start : start + self.group]
+            begin = time.perf_counter()
+            encoded = self._encode([images[name].to(self.device) for name in group])
+            self._wait()
+            each = (time.perf_counter() - begin) / len(group)
+            for name, features in zip(group, encoded, strict=True):
+                own = {item: mask for item, mask in items.items() if item.image == name}
+                self._make(features, own, each)
+                self.shelf.settle(needed)
+        self.encoded += len(images)
 
-    def bytes_per_image(self, size: int, pixel: torch.dtype = torch.uint8) -> int:
-        """Memory that one kept image takes, for an input square of this side and kind of pixels."""
-        pixels = torch.zeros(1, 3, size, size, device=self.device)
+    def _make(
+        self, features: Features, items: Mapping[Item, Tensor | None], encoding: float
+    ) -> None:
+        """Make items of one image, which took `encoding` seconds to encode."""
+        for number, (item, mask) in enumerate(items.items()):
+            start = time.perf_counter()
+            part = {k: self._own(v) for k, v in self._part(item, features, mask).items()}
+            self._wait()  # on a GPU its work would be charged to whoever waits next
+            spent = time.perf_counter() - start
+            self.shelf.put(item, part, encoding + spent)
+            known = encoding if number == 0 else self._seconds[item.image]
+            self._seconds[item.image] = known + spent
+
+    def _part(self, item: Item, features: Features, mask: Tensor | None) -> Maps:
+        if item.role == "query":
+            found: Maps = self.method.query_part(features)
+        elif item.role == "support" and mask is not None:
+            found = self.method.support_part(features, mask.to(self.device))
+        else:
+            found = {level: maps[0] for level, maps in features.items()}
+        return found
+
+    def _own(self, value: Tensor) -> Tensor:
+        """A tensor with memory of its own alone, in the order that the disk gives it back in."""
+        if self._stored is not None and value.is_floating_point():
+            value = value.to(self._stored)
+        whole = value.untyped_storage().nbytes() == value.numel() * value.element_size()
+        return value if whole and value.is_contiguous() else value.contiguous().clone()
+
+    def _encode(self, pixels: Sequence[Tensor]) -> list[Features]:
+        """Features [1, C, h, w] of every image of a group."""
         if not self._split:
-            return pixels.numel() * pixel.itemsize
-        return sum(maps.numel() * maps.element_size() for maps in self._encode(pixels).values())
+            return [{PIXELS: image[None]} for image in pixels]
+        images = to_float(torch.stack(list(pixels)))
+        missing = self.group - len(images)
+        if missing:
+            images = torch.cat([images, images.new_zeros(missing, *images.shape[1:])])
+        features = self.method.encode(images)
+        return [{k: v[i : i + 1] for k, v in features.items()} for i in range(len(pixels))]
 
-    def logits(self, specs: Sequence[EpisodeSpec], support_masks: Tensor) -> Tensor:
-        """Logits [B, 1 + N, h, w] of episodes whose images are kept.
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def logits(
+        self,
+        specs: Sequence[EpisodeSpec],
+        protocol: EvaluationProtocol,
+        size: Size,
+        support_masks: Tensor | None,
+        alone: bool = False,
+    ) -> Tensor:
+        """Logits of episodes whose items are there: [B, K', 1 + N, h, w].
 
         Args:
             specs: B episodes of equal ways and shots.
-            support_masks: [B, N, K, S, S] uint8.
+            protocol: its rules for supports.
+            size: (H, W) of the input.
+            support_masks: [B, N, K, S, S] uint8, of methods that are not in parts.
+            alone: every support answers on its own, and K' is K; else K' is 1.
         """
-        masks = support_masks.to(self.device)
-        supports = [image for spec in specs for way in spec.supports for image in way]
-        queries = [spec.query for spec in specs]
-        shape = masks.shape[:3]
-        output: Tensor
-        if not self._split:
-            pixels = to_float(torch.stack([self._held[image] for image in supports]))
-            query = to_float(torch.stack([self._held[image] for image in queries]))
-            output = self.method(pixels.reshape(*shape, *pixels.shape[1:]), masks, query)
+        shots = len(specs[0].supports[0])
+        turns = [slice(k, k + 1) for k in range(shots)] if alone else [slice(None)]
+        if self.parts:
+            answers = [self._compare(specs, protocol, size, turn) for turn in turns]
         else:
-            maps = self._stack(supports)
-            support = {k: v.reshape(*shape, *v.shape[1:]) for k, v in maps.items()}
-            output = self._segment(support, masks, self._stack(queries))
+            assert support_masks is not None
+            masks = support_masks.to(self.device)
+            answers = [self._segment(specs, masks, turn) for turn in turns]
+        return torch.stack(answers, dim=1)
+
+    def _compare(
+        self, specs: Sequence[EpisodeSpec], protocol: EvaluationProtocol, size: Size, turn: slice
+    ) -> Tensor:
+        answers = []
+        for spec in specs:
+            supports = [
+                [
+                    self._get(support_item(spec, way, shot, protocol))
+                    for shot in range(len(images))[turn]
+                ]
+                for way, images in enumerate(spec.supports)
+            ]
+            answers.append(self.method.compare(supports, self._get(query_item(spec)), size))
+        return torch.cat(answers)
+
+    def _segment(self, specs: Sequence[EpisodeSpec], masks: Tensor, turn: slice) -> Tensor:
+        masks = masks[:, :, turn]
+        supports = [image for spec in specs for way in spec.supports for image in way[turn]]
+        maps = self._stack(supports)
+        support = {k: v.reshape(*masks.shape[:3], *v.shape[1:]) for k, v in maps.items()}
+        query = self._stack([spec.query for spec in specs])
+        output: Tensor
+        if self._split:
+            output = self.method.segment(support, masks, query)
+        else:
+            output = self.method(to_float(support[PIXELS]), masks, to_float(query[PIXELS]))
         return output
 
-    def shot_logits(self, specs: Sequence[EpisodeSpec], support_masks: Tensor) -> Tensor:
-        """Logits [B, K, 1 + N, h, w] with every support on its own; see `logits`."""
-        shots = [
-            self.logits(
-                [replace(s, supports=tuple(way[k : k + 1] for way in s.supports)) for s in specs],
-                support_masks[:, :, k : k + 1],
-            )
-            for k in range(support_masks.shape[2])
-        ]
-        return torch.stack(shots, dim=1)
+    def _stack(self, images: Sequence[str]) -> Features:
+        items = [self._get(Item(image)) for image in images]
+        return {level: torch.stack([item[level] for item in items]) for level in items[0]}
 
-    def _stack(self, images: Sequence[str]) -> dict[str, Tensor]:
-        levels = self._held[images[0]]
-        return {level: torch.stack([self._held[i][level] for i in images]) for level in levels}
-
-    @property
-    def _encode(self) -> Any:
-        return self.method.encode
-
-    @property
-    def _segment(self) -> Any:
-        return self.method.segment
+    def _get(self, item: Item) -> Features:
+        kept = self.shelf.get(item)
+        if self._stored is None:
+            return dict(kept)
+        return {k: v.float() if v.is_floating_point() else v for k, v in kept.items()}

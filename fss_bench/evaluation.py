@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from fss_bench.geometry import square_side
 from fss_bench.identity import code_sha256, describe_method, run_id
 from fss_bench.images import write_png
 from fss_bench.index import cache_folder
+from fss_bench.items import Want, in_good_order, wants
 from fss_bench.loading import EpisodeLoader, Step, StepData, load_steps, plan_steps
 from fss_bench.method import input_size_of
 from fss_bench.metrics import compute_metrics
@@ -34,6 +36,7 @@ from fss_bench.protocols import EvaluationProtocol
 from fss_bench.results import SCHEMA_VERSION, PartialRun, ResultStore, Run, fingerprint
 from fss_bench.scoring import Answers, Row, score_row
 from fss_bench.setting import Setting, create_setting
+from fss_bench.shelf import schedule
 from fss_bench.stage_clock import Span, StageClock
 
 Progress = Callable[[int, int, float], None]
@@ -124,7 +127,7 @@ class Evaluation:
         compute: how to run.
         progress: called after every step.
         images: what an earlier pass of the same method and input rules has encoded.
-        later: image -> how many passes after this one it is needed again, from 1.
+        later: a setting of every pass of the same images to come, in order.
         clock: measures the stages.
 
     Raises:
@@ -139,7 +142,7 @@ class Evaluation:
         compute: Compute,
         progress: Progress | None = None,
         images: ImageStore | None = None,
-        later: Mapping[str, int] | None = None,
+        later: Sequence[Setting] = (),
         clock: StageClock | None = None,
     ) -> None:
         checkpoint = getattr(method, "checkpoint", None)
@@ -151,8 +154,15 @@ class Evaluation:
         self.device = compute.torch_device()
         self.dtype = compute.dtype()
         self.method = method.to(self.device).eval()
-        self.images = images or ImageStore(self.method, self.device, feature_folder())
-        self._later, self._charged = later or {}, set[str]()
+        self.images = images or ImageStore(
+            self.method,
+            self.device,
+            feature_folder(),
+            compute.group(self.device),
+            compute.cache_dtype,
+        )
+        self._later = later
+        self._inherited = {item.image for item in self.images.shelf.items}
         self.side = input_side(method, self.setting)
         self.started = datetime.now(UTC)
         self.members = [_Member(setting, self._identify(setting)) for setting in settings]
@@ -210,24 +220,32 @@ class Evaluation:
     def _steps(
         self, specs: Sequence[EpisodeSpec], members: Sequence[_Member]
     ) -> Iterator[tuple[Step, StepData]]:
-        size = self._bytes_per_image()
+        shelf, parts = self.images.shelf, self.images.parts
+        later = [
+            [want for spec in one.specs for want in wants(spec, one.protocol, parts)]
+            for one in self._later
+        ]
         steps = plan_steps(
-            specs,
+            [self._wants(spec) for spec in in_good_order(specs)],
             self.compute.batch_size,
-            self.compute.cache_bytes(self.device) // size,
-            self.images.kept,
-            self._later,
-            self.compute.disk_bytes(feature_folder()) // size,
-            self.images.stored,
+            shelf,
+            chain.from_iterable(later),
+            self.images.group,
         )
-        loader = EpisodeLoader(
+        shelf.begin(
+            schedule([s.needs for s in steps], [{w.item for w in coming} for coming in later]),
+            self.compute.cache_bytes(self.device),
+            self.compute.disk_bytes(feature_folder()),
+        )
+        self.loader = EpisodeLoader(
             self.setting.dataset,
             self.setting.protocol,
             steps,
             self.side,
             [member.setting.protocol for member in members],
+            parts,
         )
-        return load_steps(loader, self.compute.workers)
+        return load_steps(self.loader, self.compute.workers)
 
     def _waited(self, steps: Iterator[tuple[Step, StepData]]) -> Iterator[tuple[Step, StepData]]:
         """The same steps; the time until each is there counts as waiting."""
@@ -243,27 +261,35 @@ class Evaluation:
     def _stage(self, name: str) -> AbstractContextManager[None]:
         return nullcontext() if self.clock is None else self.clock.measure(name)
 
-    def _bytes_per_image(self) -> int:
-        rules = self.setting.protocol
-        is_float = rules.image_filter == "opencv-bilinear" and rules.image_resize != "native"
-        return self.images.bytes_per_image(self.side, torch.float32 if is_float else torch.uint8)
-
     def _step(self, step: Step, data: StepData, members: Sequence[_Member]) -> None:
-        with self._stage("encode"):
-            self.images.fetch(step.fetch)
-            self.images.add(data.images)
         start = time.perf_counter()
+        with self._stage("encode"):
+            self._provide(step, data)
         with self._stage("segment"):
             answers = Answers(self._logits(step, data.support_masks), self.side)
-        head = time.perf_counter() - start
-        images = {image for spec in step.specs for image in spec.images}
-        fresh = {*data.images, *step.fetch, *(images - self._charged)}
-        encoding = self.images.seconds(fresh)
-        self._charged |= images
+        spent = time.perf_counter() - start
+        images = {item.image for item in step.needs} & self._inherited
+        self._inherited -= images  # an earlier pass encoded them: this one is charged once
+        spent += sum(self.images.seconds(image) for image in images)
         with self._stage("encode"):
-            self.images.forget(step.evict, step.store, step.clear)
+            self.images.shelf.finish(step.needs)
         with self._stage("score"):
-            self._score(step, data, members, answers, encoding + head)
+            self._score(step, data, members, answers, spent)
+
+    def _provide(self, step: Step, data: StepData) -> None:
+        """Make what was loaded, and once more what memory and disk had no room for."""
+        shelf = self.images.shelf
+        self.images.add(data.images, data.items, step.needs)
+        lost = [item for item in step.needs if item not in shelf]
+        if lost:
+            found = {w.item: w for s in step.specs for w in self._wants(s)}
+            images = list(dict.fromkeys(item.image for item in lost))
+            self.images.add(*self.loader.load(images, [found[i] for i in lost]), step.needs)
+        for item in step.needs:
+            shelf.get(item)
+
+    def _wants(self, spec: EpisodeSpec) -> list[Want]:
+        return wants(spec, self.setting.protocol, self.images.parts)
 
     def _score(
         self,
@@ -287,12 +313,12 @@ class Evaluation:
                 ]
             )
 
-    def _logits(self, step: Step, support_masks: Tensor) -> Tensor:
+    def _logits(self, step: Step, support_masks: Tensor | None) -> Tensor:
         """Logits [B, K', 1 + N, h, w] of a step; see `Answers`."""
-        if self._one_at_a_time:
-            shots = self.images.shot_logits(step.specs, support_masks).float()
-        else:
-            shots = self.images.logits(step.specs, support_masks).float()[:, None]
+        size = (self.side, self.side)
+        shots = self.images.logits(
+            step.specs, self.setting.protocol, size, support_masks, self._one_at_a_time
+        ).float()
         for k in range(shots.shape[1]):
             _check_logits(shots[:, k], step.specs)
         return shots
@@ -324,6 +350,7 @@ class Evaluation:
             "seed": setting.seed,
             "input_size": self.side,
             "precision": self.compute.precision,
+            **self._rounding,
             "device_type": self.device.type,
             "code_sha256": code_sha256(
                 self.method, getattr(self.method, "backbone", None), setting.dataset
@@ -334,6 +361,11 @@ class Evaluation:
         }
         record["run_id"] = run_id(record, setting, self.method)
         return record
+
+    @property
+    def _rounding(self) -> dict[str, str]:
+        kept_as = self.compute.cache_dtype
+        return {} if kept_as == "fp32" else {"cache_dtype": kept_as}
 
     def _finish(self, member: _Member) -> Run:
         table = pd.DataFrame(member.rows).sort_values("index", ignore_index=True)

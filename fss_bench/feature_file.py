@@ -2,10 +2,10 @@
 
 import os
 import tempfile
-from collections.abc import Mapping
-from math import prod
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from fss_bench.errors import FssBenchError, one_line
 
 
 class _Part(NamedTuple):
-    """One map of an image: its name, its form, and where it stands in a slot."""
+    """One tensor of an item: its name, its form, and where it stands in the file."""
 
     name: str
     shape: torch.Size
@@ -23,8 +23,16 @@ class _Part(NamedTuple):
     size: int
 
 
+class _Slot(NamedTuple):
+    """A place in the file, and what stands there."""
+
+    start: int
+    size: int
+    parts: Sequence[_Part]
+
+
 class FeatureFile:
-    """Maps of images, each image in a slot of equal size; the file goes when the process does.
+    """Items of named tensors, each in a slot; the file goes when the process does.
 
     It is read and written, not mapped: a disk that is full is then an error, where a mapped file
     would kill the process.
@@ -35,55 +43,54 @@ class FeatureFile:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._slots: dict[str, int] = {}
-        self._free: list[int] = []
-        self._parts: list[_Part] = []
+        self._slots: dict[Hashable, _Slot] = {}
+        self._free: dict[int, list[int]] = defaultdict(list)
+        self._end = 0
         self._file: int | None = None
 
-    def __contains__(self, image: str) -> bool:
-        return image in self._slots
+    def __contains__(self, item: Hashable) -> bool:
+        return item in self._slots
 
     @property
-    def images(self) -> list[str]:
+    def items(self) -> list[Any]:
         """Names of what is held."""
         return list(self._slots)
 
-    def put(self, image: str, maps: Mapping[str, Tensor]) -> None:
-        """Hold the maps of an image, which have the names and forms of all others'.
+    def has_room(self, size: int, limit: int) -> bool:
+        """Whether so many bytes can be held in a file that grows to `limit` bytes at most."""
+        size = _slot_size(size)
+        return bool(self._free[size]) or self._end + size <= limit
+
+    def put(self, item: Hashable, maps: Mapping[str, Tensor]) -> None:
+        """Hold the tensors of an item.
 
         Raises:
             FssBenchError: the disk does not take them.
         """
-        if not self._parts:
-            self._parts = _layout(maps)
-        slot = self._free.pop() if self._free else len(self._slots)
+        size = _slot_size(bytes_of(maps))
+        start = self._free[size].pop() if self._free[size] else self._end
+        self._end = max(self._end, start + size)
+        slot = _Slot(start, size, _layout(maps, start))
         try:
-            for part in self._parts:
-                content = maps[part.name].detach().cpu().contiguous()
-                _write(self._open(), content, slot * self._slot_size + part.start)
+            for part in slot.parts:
+                _write(self._open(), maps[part.name].detach().cpu().contiguous(), part.start)
         except OSError as error:
-            self._free.append(slot)
+            self._free[size].append(start)
             raise FssBenchError(
                 f"cannot keep encoded images in {self.folder} ({one_line(error)}): free space, or "
                 "give less with --disk-gb, or more memory with --cache-gb"
             ) from error
-        self._slots[image] = slot
+        self._slots[item] = slot
 
-    def get(self, image: str, device: torch.device) -> dict[str, Tensor]:
-        """The maps of an image that is held, bit for bit."""
-        start = self._slots[image] * self._slot_size
-        return {
-            part.name: _read(self._open(), part, start + part.start).to(device)
-            for part in self._parts
-        }
+    def get(self, item: Hashable, device: torch.device) -> dict[str, Tensor]:
+        """The tensors of an item that is held, bit for bit."""
+        parts = self._slots[item].parts
+        return {part.name: _read(self._open(), part).to(device) for part in parts}
 
-    def drop(self, image: str) -> None:
-        """Use the slot of an image for another."""
-        self._free.append(self._slots.pop(image))
-
-    @property
-    def _slot_size(self) -> int:
-        return self._parts[-1].start + self._parts[-1].size
+    def drop(self, item: Hashable) -> None:
+        """Use the slot of an item for another."""
+        slot = self._slots.pop(item)
+        self._free[slot.size].append(slot.start)
 
     def _open(self) -> int:
         if self._file is None:
@@ -97,8 +104,19 @@ class FeatureFile:
             os.close(self._file)
 
 
-def _layout(maps: Mapping[str, Tensor]) -> list[_Part]:
-    parts, start = [], 0
+def bytes_of(maps: Mapping[str, Tensor]) -> int:
+    """Bytes of tensors."""
+    return sum(value.numel() * value.element_size() for value in maps.values())
+
+
+def _slot_size(size: int) -> int:
+    """At most an eighth more: slots of few sizes can be used again."""
+    step = 1 << max(0, size.bit_length() - 4)
+    return -(-size // step) * step
+
+
+def _layout(maps: Mapping[str, Tensor], start: int) -> list[_Part]:
+    parts = []
     for name, value in maps.items():
         size = value.numel() * value.element_size()
         parts.append(_Part(name, value.shape, value.dtype, start, size))
@@ -113,10 +131,10 @@ def _write(file: int, content: Tensor, at: int) -> None:
         left, at = left[done:], at + done
 
 
-def _read(file: int, part: _Part, at: int) -> Tensor:
-    if not prod(part.shape):
-        return torch.empty(part.shape, dtype=part.dtype)
-    found = bytearray()
-    while len(found) < part.size:
-        found += os.pread(file, part.size - len(found), at + len(found))
-    return torch.frombuffer(found, dtype=part.dtype).reshape(part.shape)
+def _read(file: int, part: _Part) -> Tensor:
+    found = torch.empty(part.shape, dtype=part.dtype)
+    left, at = found.reshape(-1).view(torch.uint8).numpy().data, part.start
+    while left:
+        done = os.preadv(file, [left], at)
+        left, at = left[done:], at + done
+    return found

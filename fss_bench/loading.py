@@ -1,14 +1,14 @@
 """From specs to tensors: what to load when, and the workers that load it.
 
 All specs are known before the first pixel is read, so the plan says for every step which images are
-new. An image is decoded and encoded again only if memory forced it out in between.
+new, and what will ever be made of them.
 """
 
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from heapq import heapify, heappop, heappush
+from itertools import chain
 from multiprocessing import AuthenticationError
 from typing import Any
 
@@ -24,6 +24,7 @@ from fss_bench.dataset import SegDataset, check_size
 from fss_bench.episodes import Episode, EpisodeSpec
 from fss_bench.errors import FssBenchError
 from fss_bench.geometry import place_image, place_mask, place_target
+from fss_bench.items import Item, Want
 from fss_bench.protocols import PROTOCOLS, EvaluationProtocol
 
 
@@ -33,19 +34,15 @@ class Step:
 
     Attributes:
         specs: the episodes.
-        load: images that must be loaded for them.
-        evict: images to forget afterwards; those of `store` stay on the disk.
-        fetch: images that must be read back from the disk.
-        store: images to put on the disk afterwards.
-        clear: images whose place on the disk is free afterwards.
+        needs: what they need, each once.
+        load: images that must be loaded, for them or for the next steps.
+        make: what must be made of these images, for any step.
     """
 
     specs: Sequence[EpisodeSpec]
+    needs: Sequence[Item]
     load: Sequence[str]
-    evict: Sequence[str]
-    fetch: Sequence[str] = ()
-    store: Sequence[str] = ()
-    clear: Sequence[str] = ()
+    make: Sequence[Want]
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,8 @@ class StepData:
 
     Attributes:
         images: image -> [3, S, S] in 0 … 255.
-        support_masks: [B, N, K, S, S] uint8.
+        items: what to make of them; of supports in parts with the masks [S, S] uint8.
+        support_masks: [B, N, K, S, S] uint8, of methods that are not in parts.
         query_masks: for each protocol an [H, W] uint8 mask an episode, at the resolution of its
             IoU: way number, 0 elsewhere, 255 ignore.
         loaded: when loading began and when it ended, on the clock of `time.monotonic`.
@@ -62,69 +60,48 @@ class StepData:
     """
 
     images: dict[str, Tensor]
-    support_masks: Tensor
+    items: dict[Item, Tensor | None]
+    support_masks: Tensor | None
     query_masks: list[list[Tensor]]
     loaded: tuple[float, float] = (0.0, 0.0)
     error: str | None = None
 
 
 def plan_steps(
-    specs: Sequence[EpisodeSpec],
+    wanted: Sequence[Sequence[Want]],
     batch_size: int,
-    capacity: int,
-    kept: Collection[str] = (),
-    later: Mapping[str, int] | None = None,
-    disk: int = 0,
-    stored: Collection[str] = (),
+    there: Container[Item] = (),
+    later: Iterable[Want] = (),
+    group: int = 1,
 ) -> list[Step]:
-    """Group episodes and decide what to load, what to forget and what to put on the disk.
+    """Group episodes and say which images are loaded when: each once, when it is first needed.
 
     Args:
-        specs: the episodes.
+        wanted: what every episode needs, in the order in which they are segmented.
         batch_size: episodes a step.
-        capacity: how many images may be kept between steps. When more would be, those whose next
-            use is farthest away are forgotten (Belady's rule, optimal as the future is known).
-        kept: images that are there from before.
-        later: image -> how many passes after this one it is needed again, from 1.
-        disk: how many images the disk takes of those that memory has no room for.
-        stored: images that are there from before.
+        there: what is there from before.
+        later: what passes to come need: it is made as well.
+        group: how many images are encoded together; they are loaded ahead to make full groups.
     """
-    groups = [specs[i : i + batch_size] for i in range(0, len(specs), batch_size)]
-    needs = [list(dict.fromkeys(image for s in group for image in s.images)) for group in groups]
-    uses = {image: [len(groups) + passes] for image, passes in (later or {}).items()}
-    for step in range(len(needs) - 1, -1, -1):
-        for image in needs[step]:
-            uses.setdefault(image, []).append(step)
-    held, on_disk = set(kept), set(stored)
-    farthest = [(-uses[image][-1], image) for image in held if uses.get(image)]
-    heapify(farthest)
-    unused = {image for image in held if not uses.get(image)}
-    idle = [image for image in on_disk if not uses.get(image)]
-    steps = []
-    for group, needed in zip(groups, needs, strict=True):
-        missing = [image for image in needed if image not in held]
-        held.update(missing)
-        evict, unused, store = unused, set(), []
-        for image in needed:
-            uses[image].pop()
-            if uses[image]:
-                heappush(farthest, (-uses[image][-1], image))
-            else:
-                evict.add(image)
-        load = [image for image in missing if image not in on_disk]
-        fetch = [image for image in missing if image in on_disk]
-        done, idle = [*idle, *(i for i in needed if not uses[i] and i in on_disk)], []
-        on_disk.difference_update(done)
-        while len(held) - len(evict) > capacity:
-            next_use, image = heappop(farthest)
-            if image in held and uses[image] and uses[image][-1] == -next_use:  # else outdated
-                evict.add(image)
-                if image not in on_disk and len(on_disk) < disk:
-                    on_disk.add(image)
-                    store.append(image)
-        held -= evict
-        steps.append(Step(group, load, sorted(evict), fetch, store, done))
-    return steps
+    steps = [wanted[i : i + batch_size] for i in range(0, len(wanted), batch_size)]
+    needs = [list(dict.fromkeys(w.item for episode in step for w in episode)) for step in steps]
+    by_image: dict[str, dict[Item, Want]] = {}
+    for want in chain(chain.from_iterable(wanted), later):
+        if want.item not in there:
+            by_image.setdefault(want.item.image, {}).setdefault(want.item, want)
+    missing = [
+        list(dict.fromkeys(item.image for item in items if item not in there)) for items in needs
+    ]
+    queue = list(dict.fromkeys(chain.from_iterable(missing)))
+    place = {image: n for n, image in enumerate(queue, start=1)}
+    plan, done = [], 0
+    for step, items, images in zip(steps, needs, missing, strict=True):
+        last = max((place[image] for image in images), default=0)
+        end = max(done, -(-last // group) * group)
+        load, done = queue[done:end], end
+        make = [want for image in load for want in by_image[image].values()]
+        plan.append(Step([episode[0].spec for episode in step], items, load, make))
+    return plan
 
 
 class EpisodeLoader(TorchDataset[StepData]):
@@ -137,6 +114,7 @@ class EpisodeLoader(TorchDataset[StepData]):
         size: side S of the input square.
         targets: protocols under which queries are scored; by default `protocol`. They share its
             rules for what the method is given.
+        parts: whether supports' masks come with what is made of them, not with every step.
     """
 
     def __init__(
@@ -146,9 +124,10 @@ class EpisodeLoader(TorchDataset[StepData]):
         steps: Sequence[Step],
         size: int,
         targets: Sequence[EvaluationProtocol] = (),
+        parts: bool = False,
     ) -> None:
         self.dataset, self.protocol, self.steps, self.size = dataset, protocol, steps, size
-        self.targets = targets or (protocol,)
+        self.targets, self.parts = targets or (protocol,), parts
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -158,15 +137,28 @@ class EpisodeLoader(TorchDataset[StepData]):
         try:
             data = self._load(self.steps[i])
         except FssBenchError as error:
-            return StepData({}, torch.empty(0), [], error=str(error))
+            return StepData({}, {}, None, [], error=str(error))
         return replace(data, loaded=(start, time.monotonic()))
 
     def _load(self, step: Step) -> StepData:
+        masks = None if self.parts else [self._support_masks(spec) for spec in step.specs]
         return StepData(
-            {image: self._square(image) for image in step.load},
-            torch.stack([self._support_masks(spec) for spec in step.specs]),
+            *self.load(step.load, step.make),
+            None if masks is None else torch.stack(masks),
             self._query_masks(step.specs),
         )
+
+    def load(
+        self, images: Sequence[str], make: Sequence[Want]
+    ) -> tuple[dict[str, Tensor], dict[Item, Tensor | None]]:
+        """Pixels of images, and what to make of them; see `StepData`."""
+        items = {
+            want.item: self._support_mask(want.spec, want.way, want.shot, want.protocol)
+            if want.item.role == "support"
+            else None
+            for want in make
+        }
+        return {image: self._square(image) for image in images}, items
 
     def _query_masks(self, specs: Sequence[EpisodeSpec]) -> list[list[Tensor]]:
         truths = [self._truth(spec) for spec in specs]
@@ -178,14 +170,16 @@ class EpisodeLoader(TorchDataset[StepData]):
 
     def _support_masks(self, spec: EpisodeSpec) -> Tensor:
         rows = [
-            [self._support_mask(spec, way, shot) for shot in range(len(images))]
+            [self._support_mask(spec, way, shot, self.protocol) for shot in range(len(images))]
             for way, images in enumerate(spec.supports)
         ]
         return torch.stack([torch.stack(row) for row in rows])
 
-    def _support_mask(self, spec: EpisodeSpec, way: int, shot: int) -> Tensor:
-        mask = support_annotation(self.dataset, self.protocol, spec, way, shot)
-        return place_mask(mask, self.size, self.protocol)
+    def _support_mask(
+        self, spec: EpisodeSpec, way: int, shot: int, protocol: EvaluationProtocol
+    ) -> Tensor:
+        mask = support_annotation(self.dataset, protocol, spec, way, shot)
+        return place_mask(mask, self.size, protocol)
 
     def query_mask(self, spec: EpisodeSpec) -> Tensor:
         """Way numbers [H, W] at the resolution at which IoU is computed."""

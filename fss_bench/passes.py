@@ -7,7 +7,6 @@ method alike share the encoded images, within the memory for them.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import groupby
 from typing import Protocol
 
@@ -46,11 +45,6 @@ class Pass:
 
     settings: Sequence[Setting]
     input_key: InputKey
-
-    @cached_property
-    def images(self) -> frozenset[str]:
-        """Images of the episodes."""
-        return frozenset(image for spec in self.settings[0].specs for image in spec.images)
 
 
 def plan_passes(settings: Sequence[Setting], modules: Modules) -> list[Pass]:
@@ -101,16 +95,8 @@ def evaluate_all(
                     compute,
                     progress,
                     images,
-                    _next_uses(passes[number + 1 :]),
+                    [coming.settings[0] for coming in passes[number + 1 :]],
                 )
                 images = evaluation.images
                 yield from evaluation.run_in(store, resume, save_predictions)
         del module, images, evaluation  # before the next module takes memory
-
-
-def _next_uses(passes: Sequence[Pass]) -> dict[str, int]:
-    """Image -> in which of these passes it is needed first, from 1."""
-    found: dict[str, int] = {}
-    for number in range(len(passes), 0, -1):
-        found.update(dict.fromkeys(passes[number - 1].images, number))
-    return found
