@@ -15,6 +15,7 @@ from fss_bench.flags import (
     BackboneName,
     BackboneOption,
     BatchSize,
+    CacheDtype,
     CacheGb,
     CheckpointFile,
     DataRoot,
@@ -22,6 +23,7 @@ from fss_bench.flags import (
     DatasetOption,
     Device,
     DiskGb,
+    EncodeBatch,
     Episodes,
     Fold,
     Json,
@@ -101,6 +103,8 @@ def evaluate(
     workers: Workers = None,
     cache_gb: CacheGb = None,
     disk_gb: DiskGb = None,
+    cache_dtype: CacheDtype = "fp32",
+    encode_batch: EncodeBatch = None,
     output: Output = Path("results"),
     resume: Annotated[bool, typer.Option(help="Take up what is there, or start over.")] = True,
     save_predictions: Annotated[bool, typer.Option(help="Keep a PNG an episode.")] = False,
@@ -112,7 +116,16 @@ def evaluate(
     load_plugins(plugin)
     names = _protocol_names(protocol)
     check_names(method=method, dataset=dataset)
-    compute = Compute(device, precision, batch_size, default_workers(workers), cache_gb, disk_gb)
+    compute = Compute(
+        device,
+        precision,
+        batch_size,
+        default_workers(workers),
+        cache_gb,
+        disk_gb,
+        cache_dtype,
+        encode_batch,
+    )
     rules = rules_of(rule, annotation)
     method_options = parse_options(option)
     shot_list = numbers_of("--shots", shots)

@@ -6,9 +6,10 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -20,7 +21,7 @@ def parameters_m(module: nn.Module) -> float:
     return sum(p.numel() for p in module.parameters()) / 1e6
 
 
-def gflops(module: nn.Module, inputs: tuple[Tensor, ...]) -> float:
+def gflops(module: nn.Module, inputs: tuple[Any, ...]) -> float:
     """GFLOP (2 a multiply-add) of one call, by torch's own counter.
 
     Attention runs unfused here, because the counter does not see every fused kernel.

@@ -91,6 +91,14 @@ DiskGb = Annotated[
     float | None,
     typer.Option(help="Disk for what memory has no room for; by default a quarter of it."),
 ]
+CacheDtype = Annotated[
+    str,
+    typer.Option(help="What is kept of images is rounded to this: fp32, or fp16 or bf16."),
+]
+EncodeBatch = Annotated[
+    int | None,
+    typer.Option(help="Images encoded together; by default 1 on a CPU, 8 on a GPU."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 

@@ -66,6 +66,10 @@ def describe_method(method: nn.Module, fold: int) -> dict[str, Any]:
     }
 
 
+HOW = ("dataset", "protocol", "precision", "cache_dtype", "device_type", "seed")
+"""What of a record, beside the method, makes another run."""
+
+
 def run_id(record: Mapping[str, Any], setting: Setting, method: nn.Module) -> str:
     """Twelve hex digits over the setting, its data, the method, its weights and the code.
 
@@ -75,7 +79,7 @@ def run_id(record: Mapping[str, Any], setting: Setting, method: nn.Module) -> st
     return fingerprint(
         {k: record[k] for k in ("method", "method_options", "backbone", "weights", "checkpoint")},
         record["code_sha256"],
-        {k: record[k] for k in ("dataset", "protocol", "precision", "device_type", "seed")},
+        {k: record[k] for k in HOW if k in record},
         (setting.fold, setting.ways, setting.shots, setting.sha256),
         state_sha256(method),
         _configuration(method),

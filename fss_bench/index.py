@@ -1,7 +1,8 @@
 """The index: which image holds how many pixels of which class.
 
 Built once, in parallel, and cached as Parquet under the user's cache folder, keyed by a fingerprint
-of the tree and the format version. Two processes that want the same index build it once.
+of the tree and the format version. Two processes that want the same index build it once. What is
+cached is read when it is asked for: a test needs no row of the training images.
 """
 
 import hashlib
@@ -9,7 +10,7 @@ import multiprocessing
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,18 +21,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fss_bench.errors import DatasetError
+from fss_bench.split_rows import CODES, COLUMNS, SplitRows, read_rows, unreadable
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 IGNORE_ROW = -1
 """Class id of the row that counts ignored pixels; 0 is the row of the background."""
 PARALLEL_FROM = 2000
 """Smaller trees are indexed in this process: starting others would take longer."""
-COLUMNS = ("split", "image", "height", "width", "class_id", "pixels", "digest")
-CODE_BYTES = "code_bytes"
-"""Column with the length of a mask's run-length code, 0 where the dataset keeps none."""
+ROW_GROUP = 1 << 16
+"""Rows of the cached table that can be read without the others."""
+SPLITS = ("test", "train")
+"""In the order in which an image is looked for: most runs need no row of the training images."""
 
 
 @dataclass(frozen=True)
@@ -86,30 +89,43 @@ class Index:
     """Pixel counts of every image.
 
     Args:
-        table: `COLUMNS` and `CODE_BYTES`; one row an (image, class), one for the background (0),
-            one for ignored pixels (`IGNORE_ROW`).
+        table: `COLUMNS` and `CODES`, one row an (image, class), one for the background (0), one for
+            ignored pixels (`IGNORE_ROW`); or the Parquet file of it, of which a split is read when
+            it is first asked for.
         codes: the run-length codes of all rows one after the other, or the file that holds them.
-        file: where the table is cached, or None.
+        attrs: facts and fingerprint; by default those of the table.
     """
 
     def __init__(
-        self, table: "pd.DataFrame", codes: Path | bytes = b"", file: Path | None = None
+        self,
+        table: "pd.DataFrame | Path",
+        codes: Path | bytes = b"",
+        attrs: Mapping[Any, Any] | None = None,
     ) -> None:
-        self.table, self._codes, self.file = table, codes, file
+        self.file = table if isinstance(table, Path) else None
+        self._table, self._codes, self._splits = table, codes, dict[str, SplitRows]()
+        self._attrs = attrs if attrs is not None else getattr(table, "attrs", {})
+
+    @cached_property
+    def table(self) -> "pd.DataFrame":
+        """All rows."""
+        if isinstance(self._table, Path):
+            return read_rows(self._table)
+        return self._table
 
     @cached_property
     def fingerprint(self) -> str:
         """Hex sha256 of counts and masks: equal trees have equal ones on every machine."""
-        return str(self.table.attrs.get("fingerprint") or _fingerprint(self.table))
+        return str(self._attrs.get("fingerprint") or _fingerprint(self.table))
 
     @property
     def facts(self) -> dict[str, Any]:
         """Numbers about the source, as `IndexSource.facts` gave them."""
-        return dict(self.table.attrs.get("facts", {}))
+        return dict(self._attrs.get("facts", {}))
 
     def images(self, split: str) -> list[str]:
         """A split's images in the order of the source."""
-        return list(dict.fromkeys(self.table.loc[self.table["split"] == split, "image"]))
+        return list(self._split(split).places)
 
     def pools(
         self,
@@ -126,7 +142,7 @@ class Index:
             min_pixels: an image qualifies if the class covers this many pixels in it.
             without: images with any pixel of these classes are left out.
         """
-        rows = self.table[(self.table["split"] == split) & (self.table["pixels"] > 0)]
+        rows = self._split(split).there
         dropped = set(rows.loc[rows["class_id"].isin(list(without)), "image"])
         rows = rows[(rows["pixels"] >= min_pixels) & ~rows["image"].isin(list(dropped))]
         found = {int(str(c)): sorted(g) for c, g in rows.groupby("class_id")["image"]}
@@ -137,7 +153,7 @@ class Index:
 
         Images in the order of the source.
         """
-        rows = self.table[(self.table["split"] == split) & (self.table["pixels"] > 0)]
+        rows = self._split(split).there
         rows = rows[rows["class_id"].isin(list(classes))]
         found: dict[str, dict[int, int]] = {}
         columns = (rows[name].tolist() for name in ("image", "class_id", "pixels"))
@@ -145,12 +161,10 @@ class Index:
             found.setdefault(image, {})[class_id] = pixels
         return found
 
-    @cached_property
-    def sizes(self) -> dict[str, tuple[int, int]]:
+    @property
+    def sizes(self) -> Mapping[str, tuple[int, int]]:
         """Image -> height and width of its mask."""
-        rows = self.table.drop_duplicates("image")
-        sizes = zip(rows["height"].tolist(), rows["width"].tolist(), strict=True)
-        return dict(zip(rows["image"], sizes, strict=True))
+        return _Sizes(self)
 
     def rle(self, image: str, class_id: int) -> bytes | None:
         """Run-length code of a class's mask, read when it is asked for; None where there is none.
@@ -158,41 +172,54 @@ class Index:
         Raises:
             DatasetError: the file of the codes is gone.
         """
-        first, last = self._rows[image]
-        for row in range(first, last):
-            if self._classes[row] == class_id and self._code_ends[row] > self._code_ends[row - 1]:
-                return self._code(int(self._code_ends[row - 1]), int(self._code_ends[row]))
-        return None
+        place = self.split_of(image).code_place(image, class_id)
+        return self._code(*place) if place else None
 
-    def _code(self, start: int, end: int) -> bytes:
+    def split_of(self, image: str) -> SplitRows:
+        """The rows of a split that the image is in; those of another are the same.
+
+        Raises:
+            KeyError: no such image.
+        """
+        for name in (*self._splits, *SPLITS):
+            if image in (split := self._split(name)).places:
+                return split
+        raise KeyError(image)
+
+    def _split(self, name: str) -> SplitRows:
+        if name not in self._splits:
+            if isinstance(self._table, Path):
+                rows = read_rows(self._table, name)
+            else:
+                rows = self._table[self._table["split"] == name]
+            self._splits[name] = SplitRows(rows)
+        return self._splits[name]
+
+    def _code(self, start: int, size: int) -> bytes:
         if isinstance(self._codes, bytes):
-            return self._codes[start:end]
+            return self._codes[start : start + size]
         try:
             with self._codes.open("rb") as file:
                 file.seek(start)
-                return file.read(end - start)
+                return file.read(size)
         except OSError as error:
-            raise DatasetError(
-                f"cannot read {self._codes} ({error.strerror}): run the command again, which "
-                "builds the index anew"
-            ) from error
+            raise unreadable(self._codes, error) from error
 
-    @cached_property
-    def _rows(self) -> dict[str, tuple[int, int]]:
-        """Image -> its rows, which stand together."""
-        images = self.table["image"]
-        firsts = np.flatnonzero((images != images.shift()).to_numpy()).tolist()
-        names = images.iloc[firsts].tolist()
-        return dict(zip(names, zip(firsts, [*firsts[1:], len(images)], strict=True), strict=True))
 
-    @cached_property
-    def _classes(self) -> NDArray[np.int32]:
-        return self.table["class_id"].to_numpy()
+class _Sizes(Mapping[str, tuple[int, int]]):
+    """Sizes of masks, looked up where the index has them."""
 
-    @cached_property
-    def _code_ends(self) -> NDArray[np.int64]:
-        """Where the code of a row ends; one 0 more at the end, so that row -1 begins at 0."""
-        return np.append(self.table[CODE_BYTES].to_numpy().cumsum(dtype=np.int64), 0)
+    def __init__(self, index: Index) -> None:
+        self._index = index
+
+    def __getitem__(self, image: str) -> tuple[int, int]:
+        return self._index.split_of(image).size(image)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(i for split in SPLITS for i in self._index.images(split)))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def label_counts(labels: NDArray[np.integer[Any]]) -> dict[int, int]:
@@ -251,7 +278,7 @@ def _build_and_keep(source: IndexSource, file: Path) -> Index:
     except OSError as error:
         _warn_not_cached(file, error)
         return Index(table, codes)
-    return Index(table, _code_file(file) if codes else b"", file)
+    return Index(file, _code_file(file), table.attrs)
 
 
 def _warn_not_cached(file: Path, error: OSError) -> None:
@@ -269,24 +296,24 @@ def _write(table: "pd.DataFrame", codes: bytes, file: Path) -> None:
         if codes:
             temporary.write_bytes(codes)
             temporary.replace(_code_file(file))
-        table.to_parquet(temporary, index=False)
+        table.to_parquet(temporary, index=False, row_group_size=ROW_GROUP)
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def _read(file: Path) -> Index | None:
-    """The cached index, or None if there is none that can be read."""
+    """The cached index, or None if there is none that can be read. Reads none of its rows."""
     import pandas as pd
 
     try:
-        table = pd.read_parquet(file, columns=[*COLUMNS, CODE_BYTES])
-        size = int(table[CODE_BYTES].sum())
+        attrs = pd.read_parquet(file, columns=[]).attrs
+        size = attrs.get("code_bytes", 0)
         if size and _code_file(file).stat().st_size != size:
             return None
     except (OSError, ValueError):  # pyarrow's errors are ValueErrors
         return None
-    return Index(table, _code_file(file) if size else b"", file)
+    return Index(file, _code_file(file), attrs)
 
 
 def build_table(source: IndexSource) -> tuple["pd.DataFrame", bytes]:
@@ -305,17 +332,17 @@ def build_table(source: IndexSource) -> tuple["pd.DataFrame", bytes]:
             codes.append(found.rles.get(class_id, b""))
             row = (split, image, found.height, found.width, class_id, pixels)
             rows.append((*row, found.digest, len(codes[-1])))
-    table = pd.DataFrame(rows, columns=[*COLUMNS, CODE_BYTES])
+    start, size = CODES
+    table = pd.DataFrame(rows, columns=[*COLUMNS, size])
     table = table.astype(
-        {
-            "split": "str",
-            "image": "str",
-            "class_id": "int32",
-            "pixels": "int64",
-            CODE_BYTES: "int32",
-        }
+        {"split": "str", "image": "str", "class_id": "int32", "pixels": "int64", size: "int32"}
     )
-    table.attrs = {"facts": source.facts(), "fingerprint": _fingerprint(table)}
+    table[start] = table[size].astype("int64").cumsum() - table[size]
+    table.attrs = {
+        "facts": source.facts(),
+        "fingerprint": _fingerprint(table),
+        "code_bytes": sum(map(len, codes)),
+    }
     return table, b"".join(codes)
 
 

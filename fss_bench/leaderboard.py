@@ -184,10 +184,14 @@ def build_rows(runs: Iterable[Run]) -> list[Row]:
     return [row for _, rows in sorted(groups.items()) for row in _ranked(rows)]
 
 
+ROUNDINGS = ("precision", "cache_dtype")
+"""Fields of a run that say what its numbers were rounded to."""
+
+
 def method_label(record: Mapping[str, Any]) -> str:
     """The method with the options that were given: `panet(level=c3)`."""
-    precision = {} if record["precision"] == "fp32" else {"precision": record["precision"]}
-    return _with_options(record["method"], {**record["method_options"], **precision})
+    rounding = {name: record[name] for name in ROUNDINGS if record.get(name, "fp32") != "fp32"}
+    return _with_options(record["method"], {**record["method_options"], **rounding})
 
 
 def _with_options(name: str, options: Mapping[str, Any]) -> str:
@@ -213,9 +217,9 @@ def _age(run: Run) -> tuple[str, str]:
 def _entrant(run: Run) -> str:
     """What makes two runs folds of one row."""
     record, checkpoint = run.record, run.record["checkpoint"]
-    keys = ("method", "method_options", "backbone", "backbone_options", "precision")
+    keys = ("method", "method_options", "backbone", "backbone_options", *ROUNDINGS)
     return fingerprint(
-        [record[key] for key in (*keys, "ways", "shots", "seed", "dataset", "protocol")],
+        [record.get(key) for key in (*keys, "ways", "shots", "seed", "dataset", "protocol")],
         record["weights"] if checkpoint is None else _series(checkpoint),  # a file a fold
     )
 

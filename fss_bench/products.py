@@ -11,21 +11,21 @@ from torch import Tensor
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """The matrix product [M, N] of [M, C] and [C, N]; differentiable.
+    """The matrix product [M, N] of [M, C] and [C, N].
 
     Rows of the result are contiguous, and so should those of `b` be.
     """
-    if not convolves(a) or not all((*a.shape, *b.shape)):
+    if not convolves(a, b) or not all((*a.shape, *b.shape)):
         return a @ b
     return F.conv2d(b[None, :, :, None], a[:, :, None, None])[0, :, :, 0]
 
 
 def product_over_rows(a: Tensor, b: Tensor) -> Tensor:
-    """The matrix product [M, N] of a [M, C] and the transpose of b [N, C]; differentiable.
+    """The matrix product [M, N] of a [M, C] and the transpose of b [N, C].
 
     Columns of the result are contiguous. The faster of the two where M is below a few hundred.
     """
-    if not convolves(a) or not all((*a.shape, *b.shape)):
+    if not convolves(a, b) or not all((*a.shape, *b.shape)):
         return a @ b.mT
     pixels = b.reshape(1, len(b), 1, -1).permute(0, 3, 1, 2)  # channels last, without a copy
     return F.conv2d(pixels, a[:, :, None, None])[0, :, :, 0]
@@ -33,17 +33,21 @@ def product_over_rows(a: Tensor, b: Tensor) -> Tensor:
 
 def linear(cells: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`F.linear` of cells [n, N, C]: [n, N, C2]."""
-    if not convolves(cells) or not cells.numel():
+    if not convolves(cells, weight) or not cells.numel():
         return F.linear(cells, weight, bias)
     pixels = cells.reshape(len(cells), cells.shape[1], 1, -1).permute(0, 3, 1, 2)
     maps = F.conv2d(pixels, weight[:, :, None, None], bias)
     return maps.permute(0, 2, 3, 1).flatten(1, 2)
 
 
-def convolves(like: Tensor) -> bool:
-    """Whether products are convolutions here: on a CPU, in fp32, without autocast."""
+def convolves(*factors: Tensor) -> bool:
+    """Whether products of these are convolutions: on a CPU, in fp32, where nothing learns.
+
+    Gradients are left to the matrix product's own: they are a digit nearer to those of published
+    code.
+    """
     return (
-        like.device.type == "cpu"
-        and like.dtype == torch.float32
+        all(one.device.type == "cpu" and one.dtype == torch.float32 for one in factors)
         and not torch.is_autocast_enabled("cpu")
+        and not (torch.is_grad_enabled() and any(one.requires_grad for one in factors))
     )

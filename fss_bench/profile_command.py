@@ -10,6 +10,7 @@ from fss_bench.flags import (
     BackboneName,
     BackboneOption,
     BatchSize,
+    CacheDtype,
     CacheGb,
     CheckpointFile,
     DataRoot,
@@ -17,6 +18,7 @@ from fss_bench.flags import (
     DatasetOption,
     Device,
     DiskGb,
+    EncodeBatch,
     Json,
     MethodOption,
     Plugin,
@@ -60,6 +62,8 @@ def profile(
     workers: Workers = None,
     cache_gb: CacheGb = None,
     disk_gb: DiskGb = None,
+    cache_dtype: CacheDtype = "fp32",
+    encode_batch: EncodeBatch = None,
     plugin: Plugin = [],  # noqa: B006
     as_json: Json = False,
     quiet: Quiet = False,
@@ -67,7 +71,16 @@ def profile(
     """Parameters, FLOPs, time by stage, memory, and how near the machine's limit a run comes."""
     load_plugins(plugin)
     check_names(method=method, dataset=dataset)
-    compute = Compute(device, precision, batch_size, default_workers(workers), cache_gb, disk_gb)
+    compute = Compute(
+        device,
+        precision,
+        batch_size,
+        default_workers(workers),
+        cache_gb,
+        disk_gb,
+        cache_dtype,
+        encode_batch,
+    )
     rules, method_options = parse_options(rule), parse_options(option)
 
     from fss_bench.entrants import Entrants

@@ -8,6 +8,9 @@ from fss_bench.stage_clock import Span
 
 PRODUCT = 2048
 """Side of the square matrices whose product says what the machine can do."""
+CONVOLUTION = (512, 64)
+"""Channels and side of the maps whose 3x3 convolution says it too: some machines convolve at twice
+the rate at which they multiply matrices."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +24,16 @@ class Profile:
         episodes: how many.
         params_m, trainable_m, backbone_m: millions of parameters: all, those that are not frozen,
             the backbone's.
+        queries, supports: distinct images of queries, and distinct supports with their masks, of
+            a method in parts; else 0.
         gflops_image: to encode an image; 0 where the method cannot be split.
-        gflops_episode: to segment an episode whose images are encoded.
+        gflops_query, gflops_support: to make the part of one that is encoded.
+        gflops_episode: to segment an episode whose images are encoded and parts made.
         seconds: stage -> seconds of the process that segments; see `STAGES`.
         wall: seconds from the first image to the last row.
         peak_mb: largest memory.
-        machine_gflops: GFLOP a second of a large matrix product here, at the run's precision.
+        machine_gflops: GFLOP a second of a large matrix product or convolution here, the better of
+            the two, at the run's precision.
         spans: every stage, and `load` of the workers, in the order of their ends.
     """
 
@@ -37,7 +44,11 @@ class Profile:
     params_m: float
     trainable_m: float
     backbone_m: float
+    queries: int
+    supports: int
     gflops_image: float
+    gflops_query: float
+    gflops_support: float
     gflops_episode: float
     seconds: dict[str, float]
     wall: float
@@ -47,8 +58,13 @@ class Profile:
 
     @property
     def gflops(self) -> float:
-        """What must be computed: every image once, every episode once."""
-        return self.images * self.gflops_image + self.episodes * self.gflops_episode
+        """What must be computed: every image once, every part once, every episode once."""
+        return (
+            self.images * self.gflops_image
+            + self.queries * self.gflops_query
+            + self.supports * self.gflops_support
+            + self.episodes * self.gflops_episode
+        )
 
     @property
     def limit(self) -> float:

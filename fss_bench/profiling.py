@@ -1,17 +1,20 @@
 """What an evaluation costs, stage by stage, and how near it comes to what the machine can do."""
 
 import time
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fss_bench import cost
 from fss_bench.compute import Compute
 from fss_bench.evaluation import Evaluation, Progress
+from fss_bench.items import Item, wants
 from fss_bench.method import splits
-from fss_bench.profiled import PRODUCT, Profile
+from fss_bench.profiled import CONVOLUTION, PRODUCT, Profile
 from fss_bench.setting import Setting
 from fss_bench.stage_clock import STAGES, StageClock
 
@@ -38,8 +41,11 @@ def profile(
     evaluation = Evaluation(method, [setting], compute, progress, clock=clock)
     run = evaluation.run()[0]
     work = [span for span in clock.spans if span.stage != "load"]
-    per_image = _encoding_gflops(evaluation)
-    shown = 1 + setting.ways * setting.shots
+    per_image, per_query, per_support = _image_gflops(evaluation)
+    shown = setting.ways * setting.shots
+    kept = {
+        want.item for spec in setting.specs for want in wants(spec, setting.protocol, parts=True)
+    }
     backbone = getattr(evaluation.method, "backbone", None)
     return Profile(
         record=run.record,
@@ -49,8 +55,15 @@ def profile(
         params_m=cost.parameters_m(evaluation.method),
         trainable_m=_trainable_m(evaluation.method),
         backbone_m=cost.parameters_m(backbone) if isinstance(backbone, nn.Module) else 0.0,
+        queries=_count(kept, "query") if evaluation.images.parts else 0,
+        supports=_count(kept, "support") if evaluation.images.parts else 0,
         gflops_image=per_image,
-        gflops_episode=max(0.0, evaluation.gflops - shown * per_image),
+        gflops_query=per_query,
+        gflops_support=per_support,
+        gflops_episode=max(
+            0.0,
+            evaluation.gflops - (1 + shown) * per_image - per_query - shown * per_support,
+        ),
         seconds={stage: clock.seconds().get(stage, 0.0) for stage in STAGES},
         wall=work[-1].end - work[0].start,
         peak_mb=cost.peak_mb(evaluation.device),
@@ -59,22 +72,39 @@ def profile(
     )
 
 
+def _count(items: Iterable[Item], role: str) -> int:
+    return sum(item.role == role for item in items)
+
+
 def machine_gflops(compute: Compute) -> float:
-    """GFLOP a second (2 a multiply-add) of the best of several large matrix products."""
+    """GFLOP a second (2 a multiply-add): the best of large matrix products and convolutions."""
     device, dtype = compute.torch_device(), compute.dtype() or torch.float32
     one = torch.ones(PRODUCT, PRODUCT, device=device, dtype=dtype)
+    channels, side = CONVOLUTION
+    maps = torch.ones(1, channels, side, side, device=device, dtype=dtype)
+    maps = maps.contiguous(memory_format=torch.channels_last)
+    kernel = torch.ones(channels, channels, 3, 3, device=device, dtype=dtype)
+    products = 2 * PRODUCT**3 / _seconds(partial(torch.mm, one, one), device)
+    convolve = partial(F.conv2d, maps, kernel, padding=1)
+    convolutions = 2 * 9 * channels**2 * side**2 / _seconds(convolve, device)
+    return max(products, convolutions) / 1e9
+
+
+def _seconds(work: Callable[[], Tensor], device: torch.device) -> float:
+    """Of one time, the best of several attempts."""
+    _wait_for(work, device)
     best = float("inf")
-    _product(one, device)
-    for _ in range(ATTEMPTS):
-        start = time.perf_counter()
-        for _ in range(REPEATS):
-            _product(one, device)
-        best = min(best, (time.perf_counter() - start) / REPEATS)
-    return 2 * PRODUCT**3 / best / 1e9
+    with torch.no_grad():
+        for _ in range(ATTEMPTS):
+            start = time.perf_counter()
+            for _ in range(REPEATS):
+                _wait_for(work, device)
+            best = min(best, (time.perf_counter() - start) / REPEATS)
+    return best
 
 
-def _product(one: Tensor, device: torch.device) -> None:
-    torch.mm(one, one)
+def _wait_for(work: Callable[[], Tensor], device: torch.device) -> None:
+    work()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -83,20 +113,31 @@ def _trainable_m(method: nn.Module) -> float:
     return sum(p.numel() for p in method.parameters() if p.requires_grad) / 1e6
 
 
-class _Encoder(nn.Module):
-    """A method's `encode` as a module."""
+class _Calls(nn.Module):
+    """A function of a module as a module."""
 
-    def __init__(self, method: Any) -> None:
+    def __init__(self, module: nn.Module, function: Callable[..., Any]) -> None:
         super().__init__()
-        self.method = method
+        self.module, self.function = module, function
 
-    def forward(self, images: Tensor) -> Any:
-        return self.method.encode(images)
+    def forward(self, *inputs: Any) -> Any:
+        return self.function(*inputs)
 
 
-def _encoding_gflops(evaluation: Evaluation) -> float:
-    if not splits(evaluation.method):
-        return 0.0
-    image = torch.zeros(1, 3, evaluation.side, evaluation.side, device=evaluation.device)
+def _image_gflops(evaluation: Evaluation) -> tuple[float, float, float]:
+    """To encode an image, and to make a query's and a support's part of it; the mask is half."""
+    method: Any = evaluation.method
+    if not splits(method):
+        return 0.0, 0.0, 0.0
+    side = evaluation.side
+    image = torch.zeros(1, 3, side, side, device=evaluation.device)
     with torch.no_grad():
-        return cost.gflops(_Encoder(evaluation.method), (image,))
+        encoding = cost.gflops(_Calls(method, method.encode), (image,))
+        if not evaluation.images.parts:
+            return encoding, 0.0, 0.0
+        features = method.encode(image)
+        mask = torch.zeros(side, side, dtype=torch.uint8, device=evaluation.device)
+        mask[: side // 2] = 1
+        query = cost.gflops(_Calls(method, method.query_part), (features,))
+        support = cost.gflops(_Calls(method, method.support_part), (features, mask))
+    return encoding, query, support

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from fss_bench import attention
 from fss_bench.attention import masked_mean_attention, sinusoids
 
 
@@ -26,6 +27,10 @@ def test_fused_equals_naive_with_gradients(columns: int, batch: int, width: int)
     fused, plain = masked_mean_attention(query, key, masks), naive(query, key, masks)
     assert fused.shape == (2, 4, 13, columns)
     torch.testing.assert_close(fused, plain, atol=1e-6, rtol=0)
+    with torch.no_grad():  # another way to the same
+        torch.testing.assert_close(
+            masked_mean_attention(query, key, masks), plain, atol=1e-6, rtol=0
+        )
     weights = torch.randn(fused.shape, generator=torch.Generator().manual_seed(0))
     ours = torch.autograd.grad((fused * weights).sum(), (query, key))
     theirs = torch.autograd.grad((plain * weights).sum(), (query, key))
@@ -35,8 +40,27 @@ def test_fused_equals_naive_with_gradients(columns: int, batch: int, width: int)
 
 
 def test_the_fused_kernel_is_one_that_keeps_no_weights() -> None:
-    with sdpa_kernel(SDPBackend.FLASH_ATTENTION), torch.no_grad():  # raises where it cannot run
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):  # raises where it cannot run
         masked_mean_attention(*inputs(1, 1, 16))
+
+
+@pytest.mark.parametrize("sizes", [(4, 8), (5, 7), (1, 1), (64, 64)])
+def test_chunks_of_any_size_give_the_same(
+    sizes: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores of thousands, which overflow without the largest being taken off."""
+    query, key, masks = (tensor.detach() for tensor in inputs(3, 2, 16))
+    query = 1000 * query
+    monkeypatch.setattr(attention, "QUERIES", sizes[0])
+    monkeypatch.setattr(attention, "KEYS", sizes[1])
+    found = masked_mean_attention(query, key, masks)
+    wanted = naive(query.double(), key.double(), masks.double())
+    torch.testing.assert_close(found.double(), wanted, atol=1e-4, rtol=0)
+
+
+def test_no_keys_and_no_masks() -> None:
+    query, key, masks = (tensor.detach() for tensor in inputs(1, 1, 16))
+    assert masked_mean_attention(query, key, masks[..., :0]).shape == (2, 4, 13, 0)
 
 
 def test_dropout_takes_the_numbers_of_the_plain_formula() -> None:

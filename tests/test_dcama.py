@@ -27,6 +27,7 @@ from fss_bench.checkpoint_loading import load_checkpoint
 from fss_bench.checkpoints.dcama import LAYOUT
 from fss_bench.errors import FssBenchError
 from fss_bench.methods.dcama import CARD, DCAMA, MaskAttention
+from fss_bench.ops import resize_corners
 
 GOLDENS = [path.stem for path in golden_files(SHARED / "golden", "dcama_*")]
 OURS = {"swin": "swin_base_patch4_window12_384"}
@@ -82,7 +83,8 @@ class Run:
         assert sha256 == golden.facts["state_sha256"]
         self.method.zero_grad()
         self.maps: dict[str, Tensor] = {}
-        parts = {name: getattr(self.method, name) for name in (*HEAD.values(), "mixer1", "mixer2")}
+        parts = {name: getattr(self.method, name) for name in (*HEAD.values(), "mixer2")}
+        parts["mixer1"] = self.method.mixer1[-1]  # its first convolution runs in parts
         parts |= {f"attention{i}": part for i, part in enumerate(self.method.attentions)}
         handles = [
             part.register_forward_hook(
@@ -117,7 +119,7 @@ def test_published_logits(run: Run) -> None:
 
 
 def test_published_attention(run: Run) -> None:
-    maps = [m for i in range(3) for m in run.maps[f"attention{i}"][0].flatten(1)]
+    maps = [m for i in range(3) for m in run.maps[f"attention{i}"]]
     names = run.golden.numbered("coarse_")
     assert len(names) == len(maps)
     for name, ours in zip(names, maps, strict=True):
@@ -220,7 +222,14 @@ def small_stage(shots: int) -> tuple[MaskAttention, Tensor, Tensor, Tensor]:
 def test_attention_equals_the_slow_formula(shots: int) -> None:
     part, query, support, masks = small_stage(shots)
     wanted = slow_attention(part, query, support, masks)
-    torch.testing.assert_close(part(query, support, masks)[0].flatten(1), wanted, atol=1e-6, rtol=0)
+    shots_of = [part.keys(support[:, k]) for k in range(shots)]
+    column = resize_corners(masks, (3, 4)).reshape(1, -1, 1)
+    for grad in (True, False):  # another kernel each
+        with torch.set_grad_enabled(grad):
+            found = part(part.queries(query), torch.cat(shots_of, dim=2), column)
+            by_block = part.attend(query, support, masks)[0].flatten(1)
+        torch.testing.assert_close(found, wanted, atol=1e-6, rtol=0)
+        torch.testing.assert_close(by_block, wanted, atol=1e-6, rtol=0)
 
 
 def test_attention_with_dropout_is_right_on_average() -> None:
@@ -228,7 +237,7 @@ def test_attention_with_dropout_is_right_on_average() -> None:
     part.train()
     torch.manual_seed(0)
     with torch.no_grad():
-        draws = torch.stack([part(query, support, 0 * masks + 1) for _ in range(300)])
+        draws = torch.stack([part.attend(query, support, 0 * masks + 1) for _ in range(300)])
     part.eval()
     # every row of weights sums to 1, so under a full mask half-dropped weights average to 1
     assert draws.std(dim=0).min() > 0.05

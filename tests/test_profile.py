@@ -1,6 +1,7 @@
 """`fss-bench profile`: figures against ones computed here, and what the user reads."""
 
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -40,7 +41,21 @@ def test_figures_are_those_of_the_method() -> None:
     assert 0 < found.gflops_episode < found.gflops_image
     images = {image for spec in found_specs() for image in spec.images}
     assert found.images == found.encoded == len(images)
+    assert found.queries == len({spec.query for spec in found_specs()})
+    shown = {(i, s.classes) for s in found_specs() for i in s.supports[0]}
+    assert found.supports == len(shown)
+    # prototypes are products of masks and features; a query is kept as it is
+    assert found.gflops_support > found.gflops_query == 0
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        method(
+            torch.zeros(1, 1, 2, 3, 64, 64),
+            torch.ones(1, 1, 2, 64, 64, dtype=torch.uint8),
+            torch.zeros(1, 3, 64, 64),
+        )
+    whole = 3 * found.gflops_image + 2 * found.gflops_support + found.gflops_episode
+    assert whole == pytest.approx(counter.get_total_flops() / 1e9)
     needed = len(images) * found.gflops_image + 20 * found.gflops_episode
+    needed += found.supports * found.gflops_support
     assert found.gflops == pytest.approx(needed)
     assert found.limit == pytest.approx(needed / found.machine_gflops)
     assert found.params_m == found.backbone_m > 0
@@ -70,9 +85,10 @@ def test_waiting_and_loading_are_apart() -> None:
 
 
 def test_machine_rate_is_that_of_the_product(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A product of 2048 x 2048 matrices that takes 20 ms is 859 GFLOP/s; sleeping takes longer."""
-    monkeypatch.setattr("fss_bench.profiling._product", lambda *_: time.sleep(0.02))
-    assert 0.5 * 859 < machine_gflops(Compute("cpu")) < 859.1
+    """In 20 ms, a product of 2048 x 2048 matrices is 859 GFLOP/s, a convolution of 512 channels at
+    64 x 64 cells 966; sleeping takes longer."""
+    monkeypatch.setattr("fss_bench.profiling._wait_for", lambda *_: time.sleep(0.02))
+    assert 0.5 * 966 < machine_gflops(Compute("cpu")) < 966.4
 
 
 def test_clock_keeps_every_span() -> None:
@@ -166,4 +182,9 @@ def test_lines_are_made_of_the_profile() -> None:
     found = measured()
     text = "\n".join(profile_lines(found))
     assert f"{found.params_m:.2f} M" in text
-    assert f"{found.images} images x {found.gflops_image:.3f}" in text
+    for count, what, each in (
+        (found.images, "images encoded", found.gflops_image),
+        (found.supports, "supports reduced", found.gflops_support),
+        (found.episodes, "episodes segmented", found.gflops_episode),
+    ):
+        assert re.search(rf"\n *{count} {what} +x +{each:.3f} = +{count * each:.1f}\n", text), what

@@ -24,6 +24,7 @@ from fss_bench.fcn import annotation_grid, decode, is_aligned, seven_by_seven, t
 from fss_bench.method import EPISODES, methods
 from fss_bench.one_way import OneWayMethod
 from fss_bench.ops import extent
+from fss_bench.part_method import Size
 
 CARD = {
     "paper": "Conditional Networks for Few-Shot Semantic Segmentation",
@@ -106,14 +107,27 @@ class CoFCN(OneWayMethod):
         maps = self.support_backbone.extract(joined, ("c5",))["c5"]
         return self._finish(self.support_fc6, maps)
 
-    def segment_one(self, support: Features, masks: Tensor, query: Features) -> Tensor:
-        """Logits [1, 2, H, W], or at feature size on a backbone that is not FCN-32s's."""
-        image = query["image" if self.fusion == "early" else "extent"]
-        size = (image.shape[-2], image.shape[-1])
+    def support_part(self, features: Features, mask: Tensor) -> Features:
+        """`cells` [C, h, w] of image and mask fused early, or `pooled` vectors [1, 2, C]."""
         if self.fusion == "early":
-            vector = self.joined_vector([(support["image"], masks)])
-            return self.answer(self.query_features(query["image"]), vector, size)
-        return self.answer(query["fc6"], self.late_vector([support["fc6"]], [masks]), size)
+            return {"cells": self.support_features(features["image"], mask[None])[0]}
+        return {"pooled": self.pooled(features["fc6"], mask[None])}
+
+    def query_part(self, features: Features) -> Features:
+        """`fc6` [1, width, h, w] and the image's size."""
+        if self.fusion == "late":
+            return features
+        image = features["image"]
+        return {"fc6": self.query_features(image), "extent": extent(image)}
+
+    def compare_one(self, supports: Sequence[Features], query: Features, size: Size) -> Tensor:
+        """Logits [1, 2, H, W], or at feature size on a backbone that is not FCN-32s's."""
+        if self.fusion == "early":
+            vector = self.mean_cell([part["cells"] for part in supports])
+        else:
+            vector = self.joined_halves([part["pooled"] for part in supports])
+        own = (query["extent"].shape[-2], query["extent"].shape[-1])
+        return self.answer(query["fc6"], vector, own)
 
     def joined_vector(self, supports: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
         """What joins the query's features, [C] with early fusion, [2 C] with late.
@@ -123,9 +137,9 @@ class CoFCN(OneWayMethod):
                 several pairs.
         """
         if self.fusion == "early":
-            maps = [self.support_features(*pair) for pair in supports]
-            cells = [m.transpose(0, 1).flatten(1) for m in maps]
-            return torch.cat(cells, dim=1).mean(dim=1)  # over all cells of all supports
+            return self.mean_cell(
+                [cells for pair in supports for cells in self.support_features(*pair)]
+            )
         maps = [self.query_features(images) for images, _ in supports]
         return self.late_vector(maps, [masks for _, masks in supports])
 
@@ -135,8 +149,18 @@ class CoFCN(OneWayMethod):
         A support without a pixel of one of them counts there as zeros, as published.
         """
         pairs = zip(features, masks, strict=True)
-        vectors = torch.cat([self.pooled(f, m) for f, m in pairs]).mean(dim=0)
+        return self.joined_halves([self.pooled(f, m) for f, m in pairs])
+
+    @staticmethod
+    def joined_halves(pooled: Sequence[Tensor]) -> Tensor:
+        """Mean of pooled vectors [K', 2, C] over all supports: foreground, then background."""
+        vectors = torch.cat(list(pooled)).mean(dim=0)
         return torch.cat([vectors[1], vectors[0]])
+
+    @staticmethod
+    def mean_cell(maps: Sequence[Tensor]) -> Tensor:
+        """Mean [C] over all cells of all supports' maps [C, h, w]."""
+        return torch.cat([cells.flatten(1) for cells in maps], dim=1).mean(dim=1)
 
     def pooled(self, features: Tensor, masks: Tensor) -> Tensor:
         """Background and foreground vectors [K, 2, C] of features [K, C, h, w]."""

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from fss_bench.backbone import Backbone, Features
 from fss_bench.fcn import annotation_grid, decode, is_aligned, seven_by_seven, two_annotations
-from fss_bench.method import EPISODES, Method, methods
+from fss_bench.method import EPISODES, methods
 from fss_bench.ops import extent
+from fss_bench.part_method import MASK, PartMethod, Size
 
 CARD = {
     "paper": "Few-Shot Segmentation Propagation with Guided Networks",
@@ -47,7 +48,7 @@ class Guide:
 
 
 @methods.register("guided")
-class GuidedNetwork(Method):
+class GuidedNetwork(PartMethod):
     """Task representation by pooling features over annotations (section 3), any shots and ways.
 
     Args:
@@ -89,14 +90,15 @@ class GuidedNetwork(Method):
         features = self.drop(F.relu(self.fc6(super().encode(images)["c5"])))
         return {"fc6": features, "extent": extent(images)}
 
-    def segment(self, support: Features, support_masks: Tensor, query: Features) -> Tensor:
-        """Logits [B, 1 + N, H, W], or at feature size on a backbone that is not FCN-32s's."""
-        size = (query["extent"].shape[-2], query["extent"].shape[-1])
-        answers = []
-        for b, masks in enumerate(support_masks):
-            guide = self.guide(support["fc6"][b], masks)
-            answers.append(self.answer({"fc6": query["fc6"][b : b + 1]}, guide, size))
-        return torch.cat(answers)
+    def compare(
+        self, supports: Sequence[Sequence[Features]], query: Features, size: Size
+    ) -> Tensor:
+        """Logits [1, 1 + N, H, W], or at feature size on a backbone that is not FCN-32s's."""
+        guide = self.guide(
+            [[part["fc6"][0] for part in way] for way in supports],
+            [[part[MASK] for part in way] for way in supports],
+        )
+        return self.answer(query, guide, (query["extent"].shape[-2], query["extent"].shape[-1]))
 
     def empty_guide(self, ways: int = 1) -> Guide:
         """The guide before any support."""

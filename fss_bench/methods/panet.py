@@ -11,15 +11,16 @@ Whether void pixels of a support and other classes of the episode are background
 rule (`support_ignore`, `support_others`); protocol `panet` has them as there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, cat, stack
 
 from fss_bench.backbone import Backbone, Features
-from fss_bench.method import EPISODES, Method, methods
+from fss_bench.method import EPISODES, methods
 from fss_bench.ops import cosine_to_prototypes, cross_entropy, masked_average_pool, resize_logits
+from fss_bench.part_method import PartMethod, Size
 
 CARD = {
     "paper": "PANet: Few-Shot Image Semantic Segmentation with Prototype Alignment",
@@ -31,7 +32,7 @@ CARD = {
 
 
 @methods.register("panet")
-class PANet(Method):
+class PANet(PartMethod):
     """Prototypes by masked average pooling (section 3.2), cosine scores (section 3.3, equation 3).
 
     Args:
@@ -66,11 +67,23 @@ class PANet(Method):
         super().__init__(backbone, (level or backbone.default_level).split("+"), input_size)
         self.scale, self.align = scale, align
 
-    def segment(self, support: Features, support_masks: Tensor, query: Features) -> Tensor:
-        """Logits [B, 1 + N, h, w] at the finest level's size."""
-        scores = [self._scores(support[at], support_masks, query[at]) for at in self.levels]
-        size = max((tuple(s.shape[-2:]) for s in scores), key=lambda hw: hw[0])
-        resized = [resize_logits(s, (size[0], size[1])) for s in scores]
+    def support_part(self, features: Features, mask: Tensor) -> Features:
+        """A level's prototypes [2, C]: of the pixels off the class, and of those on it."""
+        masks = stack([mask == 0, mask == 1])
+        return {at: masked_average_pool(features[at], masks) for at in self.levels}
+
+    def compare(
+        self, supports: Sequence[Sequence[Features]], query: Features, size: Size
+    ) -> Tensor:
+        """Logits [1, 1 + N, h, w] at the finest level's size."""
+        scores = []
+        for at in self.levels:
+            shots = stack([stack([part[at] for part in way]) for way in supports])  # [N, K, 2, C]
+            means = shots.mean(dim=1)
+            prototypes = cat([means[:, 0].mean(dim=0)[None], means[:, 1]])  # [1 + N, C]
+            scores.append(cosine_to_prototypes(query[at], prototypes[None]))
+        cells = max((tuple(s.shape[-2:]) for s in scores), key=lambda hw: hw[0])
+        resized = [resize_logits(s, (cells[0], cells[1])) for s in scores]
         return self.scale * stack(resized).mean(dim=0)
 
     def loss_terms(
@@ -125,12 +138,6 @@ class PANet(Method):
             valid = (labels[b, way] != 255).sum(dim=(1, 2)).clamp(min=1)
             losses.append((each.sum(dim=(1, 2)) / valid).mean())
         return stack(losses).sum() / (ways * len(logits))
-
-    def _scores(self, support: Tensor, masks: Tensor, query: Tensor) -> Tensor:
-        foreground = masked_average_pool(support, masks == 1).mean(dim=2)  # [B, N, C]
-        background = masked_average_pool(support, masks == 0).mean(dim=(1, 2))  # [B, C]
-        prototypes = cat([background[:, None], foreground], dim=1)  # [B, 1 + N, C]
-        return cosine_to_prototypes(query, prototypes)
 
     def _aligned(self, support: Tensor, chosen: Tensor, query: Tensor) -> Tensor:
         """Cosines [K, 2, h, w] of supports with prototypes of the query's predicted regions.

@@ -9,7 +9,7 @@ vector (there not a number); the same image size for query and supports. The pad
 which shifts the answer by a ring of one cell, is kept.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -21,6 +21,7 @@ from fss_bench.errors import UnknownNameError
 from fss_bench.method import EPISODES, methods
 from fss_bench.one_way import OneWayMethod
 from fss_bench.ops import extent, masked_average_pool, resize_logits
+from fss_bench.part_method import Size
 
 CARD = {
     "paper": "SG-One: Similarity Guidance Network for One-Shot Semantic Segmentation",
@@ -90,9 +91,13 @@ class SGOne(OneWayMethod):
         side = self.side5(torch.cat([side, c5], dim=1))
         return {"guidance": self.guidance(c5), "side": side, "extent": extent(images)}
 
-    def segment_one(self, support: Features, masks: Tensor, query: Features) -> Tensor:
+    def support_part(self, features: Features, mask: Tensor) -> Features:
+        """The object's `vector` [1, 512]."""
+        return {"vector": self.vectors(features["guidance"], mask[None])}
+
+    def compare_one(self, supports: Sequence[Features], query: Features, size: Size) -> Tensor:
         """Logits [1, 2, h + 2, w + 2]; with `kshot=or` at the query image's size."""
-        vectors = self.vectors(support["guidance"], masks)
+        vectors = torch.cat([part["vector"] for part in supports])
         if self.kshot == "mean" or len(vectors) == 1:
             return self.answer(query, vectors.mean(dim=0, keepdim=True))
         size = (query["extent"].shape[-2], query["extent"].shape[-1])

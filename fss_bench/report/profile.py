@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from fss_bench.profiled import PRODUCT, Profile
+from fss_bench.profiled import Profile
 from fss_bench.stage_clock import STAGES, Span
 
 WIDTH = 60
@@ -49,13 +49,18 @@ def _stages(found: Profile) -> Iterator[str]:
 
 
 def _limit(found: Profile) -> Iterator[str]:
+    yield "what must be computed, GFLOP:"
+    for count, what, each in (
+        (found.images, "images encoded", found.gflops_image),
+        (found.queries, "queries reduced", found.gflops_query),
+        (found.supports, "supports reduced", found.gflops_support),
+        (found.episodes, "episodes segmented", found.gflops_episode),
+    ):
+        if count:
+            yield f"{count:>8} {what:<19} x{each:>10.3f} ={count * each:>12,.1f}"
     yield (
-        f"{found.images} images x {found.gflops_image:.3f} + {found.episodes} episodes x "
-        f"{found.gflops_episode:.3f} = {found.gflops:,.1f} GFLOP"
-    )
-    yield (
-        f"at {found.machine_gflops:,.0f} GFLOP/s, which a {PRODUCT} x {PRODUCT} product reaches "
-        f"here: {found.limit:.2f} s"
+        f"in all {found.gflops:,.1f}; at {found.machine_gflops:,.0f} GFLOP/s, the rate of large "
+        f"products: {found.limit:.2f} s"
     )
     busy = found.wall - found.seconds["wait"]
     yield (

@@ -1,0 +1,81 @@
+"""Rows of the index: one an (image, class), read from the cached table a split at a time."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fss_bench.errors import DatasetError, one_line
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ("split", "image", "height", "width", "class_id", "pixels", "digest")
+CODES = ("code_start", "code_bytes")
+"""Columns with the place of a mask's run-length code; 0 bytes where the dataset keeps none."""
+NUMBERS = ("height", "width", "class_id", "pixels", *CODES)
+
+
+class SplitRows:
+    """Rows of one split: `image` and `NUMBERS`."""
+
+    def __init__(self, rows: "pd.DataFrame") -> None:
+        self._rows = rows
+
+    @property
+    def there(self) -> "pd.DataFrame":
+        """Rows with any pixel."""
+        return self._rows[self._rows["pixels"] > 0]
+
+    @cached_property
+    def places(self) -> dict[str, tuple[int, int]]:
+        """Image -> its rows, which stand together."""
+        images = self._rows["image"]
+        firsts = np.flatnonzero((images != images.shift()).to_numpy()).tolist()
+        names = images.iloc[firsts].tolist()
+        ends = [*firsts, len(images)][1:]
+        return dict(zip(names, zip(firsts, ends, strict=True), strict=True))
+
+    def size(self, image: str) -> tuple[int, int]:
+        """Height and width."""
+        row = self.places[image][0]
+        return int(self._numbers["height"][row]), int(self._numbers["width"][row])
+
+    def code_place(self, image: str, class_id: int) -> tuple[int, int] | None:
+        """Where the code of a class's mask starts and its bytes; None where there is none."""
+        classes, start, size = (self._numbers[name] for name in ("class_id", *CODES))
+        for row in range(*self.places[image]):
+            if classes[row] == class_id and size[row]:
+                return int(start[row]), int(size[row])
+        return None
+
+    @cached_property
+    def _numbers(self) -> dict[str, NDArray[np.integer[Any]]]:
+        return {name: self._rows[name].to_numpy() for name in self._rows if name in NUMBERS}
+
+
+def read_rows(file: Path, split: str | None = None) -> "pd.DataFrame":
+    """All of a cached table; or `image` and `NUMBERS` of one split's rows.
+
+    Raises:
+        DatasetError: gone, or damaged.
+    """
+    import pandas as pd
+
+    try:
+        if split is None:
+            return pd.read_parquet(file, columns=[*COLUMNS, *CODES])
+        columns, filters = ["image", *NUMBERS], [("split", "==", split)]
+        return pd.read_parquet(file, columns=columns, filters=filters)
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        raise unreadable(file, error) from error
+
+
+def unreadable(file: Path, error: Exception) -> DatasetError:
+    """A cached file that was there when the index was opened."""
+    return DatasetError(
+        f"cannot read {file} ({one_line(error)}): remove what is left of it and run the command "
+        "again, which builds the index anew"
+    )
