@@ -25,6 +25,8 @@ import numpy as np
 
 SPLITS = {"train": (118287, 860001), "val": (5000, 36781)}
 """Images and annotations of COCO 2017."""
+FEWEST = 200
+"""Images and annotations of a split, whatever its scale."""
 SIZE = (480, 640)
 CORNERS = (8, 37)
 """Fewest of a polygon, and one above the most. COCO 2017 val has 22 in the mean, 494 bytes each."""
@@ -33,7 +35,7 @@ CROWD = 0.01
 LIBRARIES = ("numpy", "pandas", "pyarrow", "pycocotools", "torch")
 
 Figures = dict[str, Any]
-"""`seconds`, `peak_mb` and `held_mb` of a task; `process_seconds` with start and imports; `told`."""
+"""Of one task: `seconds`, `peak_mb`, `held_mb`; `process_seconds` with imports; a `digest`."""
 
 
 # --- tasks: each imports what it needs and returns what is measured
@@ -63,8 +65,9 @@ def first_episode(root: Path) -> Callable[[], object]:
     """From the folder's name to the tensors of an episode."""
     import cv2  # noqa: F401
     import pandas  # noqa: F401
-    import pyarrow.parquet  # noqa: F401
+    import pyarrow.dataset  # noqa: F401
 
+    import fss_bench.datasets.coco20i  # noqa: F401
     from fss_bench import create_dataset
     from fss_bench.loading import EpisodeLoader
     from fss_bench.setting import create_setting
@@ -80,8 +83,9 @@ def first_episode(root: Path) -> Callable[[], object]:
 def specs(root: Path) -> Callable[[], object]:
     """From the folder's name to 20,000 five-shot specs and their digest."""
     import pandas  # noqa: F401
-    import pyarrow.parquet  # noqa: F401
+    import pyarrow.dataset  # noqa: F401
 
+    import fss_bench.datasets.coco20i  # noqa: F401
     from fss_bench import create_dataset
     from fss_bench.setting import create_setting
 
@@ -114,7 +118,7 @@ def make(root: Path, scale: float) -> None:
     (root / "annotations").mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     for split, counts in SPLITS.items():
-        images, annotations = (max(200, round(scale * n)) for n in counts)
+        images, annotations = (max(FEWEST, round(scale * n)) for n in counts)
         (root / f"{split}2017").mkdir(exist_ok=True)
         ids = np.sort(rng.choice(581929, images, replace=False)).tolist()
         for image in ids:
@@ -262,6 +266,7 @@ def machine() -> dict[str, Any]:
         "cpu": next(iter(names), platform.machine()),
         "cores": os.cpu_count(),
         "memory_gb": round(memory, 1),
+        "load_at_the_end": round(os.getloadavg()[1], 1),
         "python": platform.python_version(),
         **{name: version(name) for name in LIBRARIES},
     }

@@ -1,7 +1,8 @@
 """The backbone contract: images in [0, 1] to named feature levels. Owns normalisation."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,6 +85,27 @@ class BuiltFor:
         return cls(str(record["layout"]), options, mean, std)
 
 
+class _Shared:
+    """Features of the last images that a backbone was given.
+
+    Args:
+        levels: all that are computed.
+    """
+
+    def __init__(self, levels: Sequence[str]) -> None:
+        self.levels = levels
+        self._images: Tensor | None = None
+        self._found: Features = {}
+
+    def features(self, backbone: "Backbone", images: Tensor, levels: Sequence[str]) -> Features:
+        """Those asked for of images; others than `levels` are computed on their own."""
+        if not set(levels) <= set(self.levels):
+            return backbone._features(images, levels)
+        if self._images is not images:
+            self._images, self._found = images, backbone._features(images, self.levels)
+        return {level: self._found[level] for level in levels}
+
+
 class Backbone(nn.Module):
     """A network that turns images into feature maps.
 
@@ -123,6 +145,7 @@ class Backbone(nn.Module):
         self.name, self.levels, self.weights = name, dict(levels), weights
         self.fixed_size, self.frozen = fixed_size, frozen
         self.options: dict[str, Any] = {}
+        self._shared: _Shared | None = None
         self.built_for: BuiltFor | None = None
         known = blocks or {}
         self._blocks = {level: dict(known.get(level, {level: levels[level]})) for level in levels}
@@ -154,8 +177,26 @@ class Backbone(nn.Module):
                 f"backbone {self.name} takes {side}x{side} images, got "
                 f"{images.shape[-1]}x{images.shape[-2]}: use --option input_size={side}"
             )
+        if self._shared is not None:
+            return self._shared.features(self, images, wanted)
+        return self._features(images, wanted)
+
+    def _features(self, images: Tensor, levels: Sequence[str]) -> Features:
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            return self.extract((images - self.mean) / self.std, wanted)
+            return self.extract((images - self.mean) / self.std, levels)
+
+    @contextmanager
+    def shared(self, levels: Sequence[str]) -> Iterator[None]:
+        """While it lasts, the same tensor of images is run once, whoever asks for which levels.
+
+        Args:
+            levels: all that will be asked for.
+        """
+        self._shared = _Shared(tuple(dict.fromkeys(levels)))
+        try:
+            yield
+        finally:
+            self._shared = None
 
     def extract(self, images: Tensor, levels: Sequence[str]) -> Features:
         """Feature maps of normalised images; what a backbone implements."""

@@ -3,7 +3,11 @@
 Lang et al., "Learning What Not to Segment", CVPR 2022, https://arxiv.org/abs/2203.07615.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fss_bench.aspp import ASPP
@@ -39,25 +43,49 @@ class ShotWeights(nn.Module):
 
 
 class MetaLearner(nn.Module):
-    """From everything known of query and class, joined, to foreground and background.
+    """From everything known of query and class to foreground and background.
+
+    Its first layer is linear: what each image brings to it is found on its own (`share`), and the
+    shares are added up, where published code joins the images' maps.
 
     Args:
-        channels: of what is joined.
+        parts: name -> channels of what is joined, in order.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, parts: Mapping[str, int]) -> None:
         super().__init__()
+        self.parts = dict(parts)
+        channels = sum(self.parts.values())
         self.init_merge = nn.Sequential(nn.Conv2d(channels, WIDTH, 1, bias=False), nn.ReLU())
         self.aspp = ASPP(WIDTH)
         self.res1 = nn.Sequential(nn.Conv2d(5 * WIDTH, WIDTH, 1, bias=False), nn.ReLU())
         self.res2 = nn.Sequential(_conv3(), nn.ReLU(), _conv3(), nn.ReLU())
         self.cls = nn.Sequential(_conv3(), nn.ReLU(), nn.Dropout2d(0.1), nn.Conv2d(WIDTH, 2, 1))
 
+    def share(self, part: str, maps: Tensor) -> Tensor:
+        """What maps [1, C, h, w] of a part bring to the first layer: [1, 256, h, w]."""
+        first: Any = self.init_merge[0]
+        weights = torch.split(first.weight, list(self.parts.values()), dim=1)
+        found = F.conv2d(maps, weights[list(self.parts).index(part)])
+        return found.float()  # sums of shares are fp32
+
     def forward(self, merged: Tensor) -> Tensor:
-        """Maps [1, C, h, w] to logits [1, 2, h, w]."""
-        maps = self.res1(self.aspp(self.init_merge(merged)))
+        """Sums [1, 256, h, w] of shares to logits [1, 2, h, w]."""
+        if merged.device.type == "cpu":  # where dilated convolutions are faster so
+            merged = merged.contiguous(memory_format=torch.channels_last)
+        maps = self._pyramid(self.init_merge[1](merged))
         logits: Tensor = self.cls(self.res2(maps) + maps)
         return logits
+
+    def _pyramid(self, maps: Tensor) -> Tensor:
+        """`res1` of `aspp`, whose first branch is one cell for all: it is not spread."""
+        first: Any = self.res1[0]
+        whole, *branches = self.aspp.branches
+        of_whole, weight = first.weight[:, :WIDTH], first.weight[:, WIDTH:]
+        joined = torch.cat([branch(maps) for branch in branches], dim=1)
+        constant = F.conv2d(whole(maps.mean(dim=(2, 3), keepdim=True)), of_whole)
+        found: Tensor = self.res1[1](F.conv2d(joined, weight) + constant)
+        return found
 
 
 class Ensemble(nn.Module):

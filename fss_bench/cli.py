@@ -51,7 +51,7 @@ from fss_bench.flags import (
     rules_of,
     writing,
 )
-from fss_bench.options import parse_options
+from fss_bench.options import options_for, parse_options
 from fss_bench.pretrain_command import pretrain
 from fss_bench.profile_command import profile
 from fss_bench.protocol_commands import protocols, terminal_width
@@ -79,7 +79,12 @@ app.command("profile")(profile)
 
 @app.command()
 def evaluate(
-    method: Annotated[str, typer.Argument(help="A registered method; see `list methods`.")],
+    method: Annotated[
+        str,
+        typer.Argument(
+            help="A registered method, or several with commas, on one backbone; see `list methods`."
+        ),
+    ],
     dataset: Dataset = "shapes",
     data_root: DataRoot = None,
     dataset_option: DatasetOption = [],  # noqa: B006
@@ -115,7 +120,13 @@ def evaluate(
     """Draw episodes, segment, score: writes runs, prints a table, updates the leaderboard."""
     load_plugins(plugin)
     names = _protocol_names(protocol)
-    check_names(method=method, dataset=dataset)
+    methods = list(dict.fromkeys(name.strip() for name in method.split(",")))
+    for name in methods:
+        check_names(method=name, dataset=dataset)
+    if checkpoint is not None and len(methods) > 1:
+        raise FssBenchError(
+            f"--checkpoint {checkpoint} is for one method, not {', '.join(methods)}"
+        )
     compute = Compute(
         device,
         precision,
@@ -127,10 +138,10 @@ def evaluate(
         encode_batch,
     )
     rules = rules_of(rule, annotation)
-    method_options = parse_options(option)
+    method_options = {name: options_for(name, methods, option) for name in methods}
     shot_list = numbers_of("--shots", shots)
 
-    from fss_bench.entrants import Entrants
+    from fss_bench.entrants import Backbones, Entrants
     from fss_bench.passes import evaluate_all
     from fss_bench.report.progress import evaluation_progress, pass_label
     from fss_bench.results import ResultStore
@@ -157,10 +168,12 @@ def evaluate(
     ]
     for setting in () if quiet else settings:
         _note_skipped(setting)
-    entrants = Entrants(
-        method, backbone, parse_options(backbone_option), weights, checkpoint, method_options
-    )
-    for text in entrants.check(settings):
+    made = Backbones(parse_options(backbone_option))
+    entrants = [
+        Entrants(name, backbone, made, weights, checkpoint, options)
+        for name, options in method_options.items()
+    ]
+    for text in dict.fromkeys(text for one in entrants for text in one.check(settings)):
         if not quiet:
             note(text)
     runs = evaluate_all(
@@ -170,10 +183,13 @@ def evaluate(
         store,
         resume=resume,
         save_predictions=save_predictions,
-        watch=lambda together: evaluation_progress(pass_label(together), quiet),
+        watch=lambda name, together: evaluation_progress(
+            pass_label(together, name if len(methods) > 1 else ""), quiet
+        ),
     )
     places = {(s.protocol.label, s.shots, s.fold): i for i, s in enumerate(settings)}
-    _report(sorted(runs, key=lambda run: places[_place(run)]), output, as_json)
+    in_order = sorted(runs, key=lambda r: (methods.index(r.record["method"]), places[_place(r)]))
+    _report(in_order, output, as_json)
 
 
 @app.command("episodes")

@@ -1,30 +1,69 @@
 """Similarity of every query cell with every support cell, and 4D convolution over the pairs."""
 
+from collections.abc import Sequence
+from typing import NamedTuple, cast
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fss_bench.ops import resize_corners
+from fss_bench.products import convolves, product
 
 
-def correlation(query: Tensor, support: Tensor) -> Tensor:
-    """Cosine similarity, negative ones set to 0, of all pairs of cells, block by block.
+class Pairs(NamedTuple):
+    """Values of all pairs of cells, a row for each support cell whose values are not all 0.
+
+    Attributes:
+        rows: [m, C, h, w], of m support cells with each cell of the query.
+        where: [h', w'] long, the row of each support cell, in order; -1 for one without.
+    """
+
+    rows: Tensor
+    where: Tensor
+
+    def plus(self, other: "Pairs") -> "Pairs":
+        """The sum with pairs of equal sizes; both have all rows."""
+        return Pairs(self.rows + other.rows, self.where)
+
+
+def query_cells(maps: Tensor) -> Tensor:
+    """Maps [n, C, h, w] as unit vectors over channels, contiguous."""
+    return _unit(maps, 1)
+
+
+def support_cells(maps: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Unit vectors of the cells under a mask, and where these are.
 
     Args:
-        query: [n, C, h, w], a map of each block.
-        support: [n, C, h', w'].
+        maps: [n, C, h', w'].
+        weights: [h', w'] in [0, 1], which the cells are multiplied with.
 
     Returns:
-        [n, h, w, h', w'] in [0, 1]; 0 where a cell is zero in all channels.
+        [n, m, C], contiguous, of the m cells with any weight; and `where` of `Pairs`.
     """
-    pairs = _unit(query).transpose(1, 2) @ _unit(support)
-    return pairs.clamp(min=0).reshape(len(query), *query.shape[-2:], *support.shape[-2:])
+    flat = weights.flatten()
+    inside = flat.nonzero()[:, 0]
+    where = torch.full_like(flat, -1, dtype=torch.long)
+    where[inside] = torch.arange(len(inside), device=where.device)
+    cells = maps.flatten(2).index_select(2, inside) * flat[inside]
+    return _unit(cells.mT.contiguous(), 2), where.reshape(weights.shape)
 
 
-def _unit(maps: Tensor) -> Tensor:
-    """Maps [n, C, h, w] to unit vectors [n, C, h w]; 1e-5 is added to their lengths."""
-    flat = maps.flatten(2).float()  # squares overflow fp16
-    lengths: Tensor = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
-    return flat / (lengths + 1e-5)
+def correlation(query: Tensor, cells: Tensor, where: Tensor) -> Pairs:
+    """Cosine similarity, negative ones set to 0, of all pairs of cells; a channel for each block.
+
+    Args:
+        query: [n, C, h, w], see `query_cells`.
+        cells, where: [n, m, C] and [h', w'], see `support_cells`.
+    """
+    flat, size = query.flatten(2), query.shape[-2:]
+    if not convolves(cells, flat):
+        return Pairs((cells @ flat).relu().transpose(0, 1).unflatten(2, size), where)
+    rows = flat.new_empty(cells.shape[1], len(cells), flat.shape[2])
+    for block, (shown, asked) in enumerate(zip(cells, flat, strict=True)):
+        torch.clamp(product(shown, asked), min=0, out=rows[:, block])
+    return Pairs(rows.unflatten(2, size), where)
 
 
 class CenterPivotConv4d(nn.Module):
@@ -42,32 +81,121 @@ class CenterPivotConv4d(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
         super().__init__()
-        self.stride = stride
+        self.kernel, self.stride = kernel, stride
         self.conv1 = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
         self.conv2 = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2)
 
-    def forward(self, pairs: Tensor) -> Tensor:
-        """Pairs [B, C, h, w, h', w'] to [B, C2, h, w, ceil(h' / stride), ceil(w' / stride)]."""
-        pivots = pairs[..., :: self.stride, :: self.stride]
-        batch, _, *sizes = pivots.shape
-        over_query = self.conv1(pivots.permute(0, 4, 5, 1, 2, 3).flatten(0, 2))
-        over_query = over_query.unflatten(0, (batch, *sizes[2:])).permute(0, 3, 4, 5, 1, 2)
-        over_support = self.conv2(pairs.permute(0, 2, 3, 1, 4, 5).flatten(0, 2))
-        over_support = over_support.unflatten(0, (batch, *sizes[:2])).permute(0, 3, 1, 2, 4, 5)
-        return over_query + over_support  # type: ignore[no-any-return]
+    def forward(self, pairs: Pairs) -> Pairs:
+        """Pairs of C channels to those of C2, with a row for each of the strided support cells."""
+        taps = self._taps(pairs.where)
+        size = (taps.shape[0], taps.shape[1])
+        over = self._over_some if convolves(pairs.rows, self.conv2.weight) else self._over_all
+        return _every(over(pairs.rows, taps.flatten(0, 1)), size)
+
+    def _taps(self, where: Tensor) -> Tensor:
+        """Rows under the kernel at each strided support cell, [h'', w'', kernel^2]; -1 for none."""
+        padded = F.pad(where, [self.kernel // 2] * 4, value=-1)
+        windows = padded.unfold(0, self.kernel, self.stride).unfold(1, self.kernel, self.stride)
+        return windows.flatten(2)
+
+    def _over_all(self, rows: Tensor, taps: Tensor) -> Tensor:
+        """Rows [p, C2, h, w] of all taps [p, kernel^2] at once, with a row of zeros for none."""
+        padded = torch.cat([rows, torch.zeros_like(rows[:1])]) if len(rows) else _zeros(rows)
+        over_query = self.conv1(padded[taps[:, taps.shape[1] // 2]])
+        near = padded[taps].flatten(1, 2)
+        return over_query + F.conv2d(near, self._taps_first(), self.conv2.bias)  # type: ignore[no-any-return]
+
+    def _over_some(self, rows: Tensor, taps: Tensor) -> Tensor:
+        """As `_over_all`, of the rows that there are: for a CPU where nothing learns."""
+        pivots = taps[:, taps.shape[1] // 2]
+        there = (pivots >= 0).nonzero()[:, 0]
+        bias = cast("Tensor", self.conv1.bias) + cast("Tensor", self.conv2.bias)
+        out = bias[:, None, None].repeat(len(taps), 1, *rows.shape[-2:])
+        if len(there):
+            pivot_rows = rows.index_select(0, pivots[there])
+            over_query = F.conv2d(pivot_rows, self.conv1.weight, bias, padding=self.kernel // 2)
+            out.index_copy_(0, there, over_query)
+        weight = self._taps_first().unflatten(1, (-1, rows.shape[1]))[..., 0, 0]
+        for found, near in zip(out.flatten(2), taps, strict=True):
+            seen = (near >= 0).nonzero()[:, 0]
+            if len(seen):
+                values = rows.index_select(0, near[seen]).reshape(-1, found.shape[1])
+                found += product(weight.index_select(1, seen).flatten(1), values)
+        return out
+
+    def _taps_first(self) -> Tensor:
+        """`conv2`'s weight for the rows of all taps in turn, [C2, kernel^2 C, 1, 1]."""
+        return self.conv2.weight.flatten(2).mT.flatten(1)[..., None, None]
 
 
-def resize_pairs(pairs: Tensor, like: Tensor) -> Tensor:
-    """Pairs [B, C, h, w, h', w'] to the four sizes of another such tensor.
+class SqueezeBlock(nn.Sequential):
+    """4D convolutions, each with group norm (4 groups, over all four axes) and ReLU.
+
+    Args:
+        inputs: channels of the first.
+        widths, kernels, strides: of each, see `CenterPivotConv4d`.
+    """
+
+    def __init__(
+        self, inputs: int, widths: Sequence[int], kernels: Sequence[int], strides: Sequence[int]
+    ) -> None:
+        layers: list[nn.Module] = []
+        for width, kernel, stride in zip(widths, kernels, strides, strict=True):
+            layers += [
+                CenterPivotConv4d(inputs, width, kernel, stride),
+                nn.GroupNorm(4, width),
+                nn.ReLU(),
+            ]
+            inputs = width
+        super().__init__(*layers)
+
+    def forward(self, pairs: Pairs) -> Pairs:
+        """Pairs to pairs of the last width, with a row for each support cell that is left."""
+        layers = list(self)
+        for convolution, norm in zip(layers[::3], layers[1::3], strict=True):
+            rows, where = convolution(pairs)
+            pairs = Pairs(normalised(rows, cast("nn.GroupNorm", norm)), where)
+        return pairs
+
+
+def normalised(rows: Tensor, norm: nn.GroupNorm) -> Tensor:
+    """Group norm over the rows too, then ReLU, of rows [m, C, h, w]; `rows` may be overwritten."""
+    rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
+    groups = rows.unflatten(1, (norm.num_groups, -1)).flatten(2)
+    free = not torch.is_grad_enabled()
+    mean = groups.mean(dim=2).mean(dim=0)[:, None]
+    centred = groups.sub_(mean) if free else groups - mean
+    squares = torch.linalg.vector_norm(centred, dim=2).square().mean(dim=0) / centred.shape[2]
+    inverse = (squares + norm.eps).rsqrt()[:, None]
+    scale = (norm.weight.unflatten(0, (norm.num_groups, -1)) * inverse).flatten()[:, None, None]
+    shift, values = norm.bias[:, None, None], centred.view_as(rows)
+    return values.mul_(scale).add_(shift).relu_() if free else F.relu(values * scale + shift)
+
+
+def resize_pairs(pairs: Pairs, like: Pairs) -> Pairs:
+    """Pairs with all rows to the four sizes of another.
 
     Bilinear with align_corners=True over the query, and over the support where its size differs.
     """
-    if pairs.shape[4:] != like.shape[4:]:
-        pairs = _resize_last(pairs, (like.shape[4], like.shape[5]))
-    turned = pairs.permute(0, 1, 4, 5, 2, 3)
-    return _resize_last(turned, (like.shape[2], like.shape[3])).permute(0, 1, 4, 5, 2, 3)
+    rows, size = pairs.rows, (like.where.shape[0], like.where.shape[1])
+    if pairs.where.shape != like.where.shape:
+        grid = rows.flatten(1).mT.unflatten(1, pairs.where.shape)[None]
+        rows = resize_corners(grid, size)[0].flatten(1).mT.unflatten(1, rows.shape[1:])
+    return _every(resize_corners(rows, (like.rows.shape[2], like.rows.shape[3])), size)
 
 
-def _resize_last(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """[B, C, i, j, h, w] to [B, C, i, j, *size]."""
-    return resize_corners(maps.flatten(1, 3), size).reshape(*maps.shape[:4], *size)
+def _every(rows: Tensor, size: tuple[int, int]) -> Pairs:
+    """Pairs with a row for every cell of a support of this size."""
+    return Pairs(rows, torch.arange(len(rows), device=rows.device).reshape(size))
+
+
+def _unit(vectors: Tensor, dim: int) -> Tensor:
+    """Unit vectors over a dimension; 1e-5 is added to their lengths."""
+    exact = vectors.to(torch.promote_types(vectors.dtype, torch.float32))  # squares overflow fp16
+    lengths: Tensor = torch.linalg.vector_norm(exact, dim=dim, keepdim=True)
+    return exact / (lengths + 1e-5)
+
+
+def _zeros(rows: Tensor) -> Tensor:
+    """One row of zeros in the shape of none."""
+    return rows.new_zeros(1, *rows.shape[1:])

@@ -1,20 +1,21 @@
 """What is kept of an image between episodes, and how episodes are put together from it."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fss_bench.backbone import Features
+from fss_bench.backbone import Backbone, Features
 from fss_bench.episodes import EpisodeSpec
 from fss_bench.feature_file import FeatureFile
 from fss_bench.items import Item, query_item, support_item
 from fss_bench.loading import to_float
 from fss_bench.method import splits
-from fss_bench.part_method import Size, in_parts
+from fss_bench.part_method import Size
 from fss_bench.protocols import EvaluationProtocol
 from fss_bench.shelf import Maps, Shelf
 
@@ -65,29 +66,28 @@ class ImageStore:
     not depend on which images happen to be encoded together.
 
     Args:
-        method: on its device, in eval mode.
-        device: where it is.
+        methods: on their device, in eval mode; several are asked for the same images, and what they
+            share of a backbone is run once.
+        device: where they are.
         folder: for what memory has no room for.
         group: images a group.
         kept_as: `fp32`, or what all that is kept is rounded to, whether it leaves memory or not.
 
     Attributes:
-        encoded: how many times an image was encoded so far.
-        parts: whether the method is one in parts.
+        encoded: how many times an image was encoded so far, for one method or for several.
         shelf: what is there.
     """
 
     def __init__(
         self,
-        method: nn.Module,
+        methods: Sequence[nn.Module],
         device: torch.device,
         folder: Path,
         group: int = 1,
         kept_as: str = "fp32",
     ) -> None:
-        self.method: Any = method
+        self.methods: Sequence[Any] = methods
         self.device, self.group, self._stored = device, group, STORED[kept_as]
-        self.parts, self._split = in_parts(method), splits(method)
         self.shelf = Shelf(FeatureFile(folder), device)
         self._seconds: dict[str, float] = {}
         self.encoded = 0
@@ -110,25 +110,30 @@ class ImageStore:
             needed: what the step at hand needs.
         """
         names = list(images)
+        wanted: dict[str, dict[Item, Tensor | None]] = {name: {} for name in names}
+        for item, mask in items.items():
+            wanted[item.image][item] = mask
         for start in range(0, len(names), self.group):
             group = names[start : start + self.group]
             begin = time.perf_counter()
-            encoded = self._encode([images[name].to(self.device) for name in group])
+            used = sorted({item.method for name in group for item in wanted[name]})
+            encoded = self._encode([images[name].to(self.device) for name in group], used)
             self._wait()
             each = (time.perf_counter() - begin) / len(group)
-            for name, features in zip(group, encoded, strict=True):
-                own = {item: mask for item, mask in items.items() if item.image == name}
-                self._make(features, own, each)
+            for number, name in enumerate(group):
+                features = {method: encoded[method][number] for method in used}
+                self._make(features, wanted[name], each)
                 self.shelf.settle(needed)
         self.encoded += len(images)
 
     def _make(
-        self, features: Features, items: Mapping[Item, Tensor | None], encoding: float
+        self, features: Mapping[int, Features], items: Mapping[Item, Tensor | None], encoding: float
     ) -> None:
-        """Make items of one image, which took `encoding` seconds to encode."""
+        """Make items of one image, which took `encoding` seconds to encode for all methods."""
         for number, (item, mask) in enumerate(items.items()):
             start = time.perf_counter()
-            part = {k: self._own(v) for k, v in self._part(item, features, mask).items()}
+            part = self._part(item, features[item.method], mask)
+            part = {k: self._own(v) for k, v in part.items()}
             self._wait()  # on a GPU its work would be charged to whoever waits next
             spent = time.perf_counter() - start
             self.shelf.put(item, part, encoding + spent)
@@ -136,10 +141,11 @@ class ImageStore:
             self._seconds[item.image] = known + spent
 
     def _part(self, item: Item, features: Features, mask: Tensor | None) -> Maps:
+        method = self.methods[item.method]
         if item.role == "query":
-            found: Maps = self.method.query_part(features)
+            found: Maps = method.query_part(features)
         elif item.role == "support" and mask is not None:
-            found = self.method.support_part(features, mask.to(self.device))
+            found = method.support_part(features, mask.to(self.device))
         else:
             found = {level: maps[0] for level, maps in features.items()}
         return found
@@ -151,16 +157,34 @@ class ImageStore:
         whole = value.untyped_storage().nbytes() == value.numel() * value.element_size()
         return value if whole and value.is_contiguous() else value.contiguous().clone()
 
-    def _encode(self, pixels: Sequence[Tensor]) -> list[Features]:
-        """Features [1, C, h, w] of every image of a group."""
-        if not self._split:
-            return [{PIXELS: image[None]} for image in pixels]
+    def _encode(self, pixels: Sequence[Tensor], used: Sequence[int]) -> dict[int, list[Features]]:
+        """Method -> features [1, C, h, w] of every image of a group."""
         images = to_float(torch.stack(list(pixels)))
         missing = self.group - len(images)
         if missing:
             images = torch.cat([images, images.new_zeros(missing, *images.shape[1:])])
-        features = self.method.encode(images)
-        return [{k: v[i : i + 1] for k, v in features.items()} for i in range(len(pixels))]
+        split = [method for method in used if splits(self.methods[method])]
+        found = {method: [{PIXELS: image[None]} for image in pixels] for method in used}
+        with self._shared_backbones([self.methods[method] for method in split]):
+            for method in split:
+                features = self.methods[method].encode(images)
+                found[method] = [
+                    {k: v[i : i + 1] for k, v in features.items()} for i in range(len(pixels))
+                ]
+        return found
+
+    @contextmanager
+    def _shared_backbones(self, methods: Sequence[Any]) -> Iterator[None]:
+        """While it lasts, a backbone that several methods have is run once for all."""
+        with ExitStack() as stack:
+            asked: dict[Backbone, list[str]] = {}
+            for method in methods:
+                backbone, levels = getattr(method, "backbone", None), getattr(method, "levels", ())
+                if isinstance(backbone, Backbone):
+                    asked.setdefault(backbone, []).extend(levels)
+            for backbone, levels in asked.items() if len(methods) > 1 else ():
+                stack.enter_context(backbone.shared(levels))
+            yield
 
     def _wait(self) -> None:
         if self.device.type == "cuda":
@@ -173,6 +197,7 @@ class ImageStore:
         size: Size,
         support_masks: Tensor | None,
         alone: bool = False,
+        method: int = 0,
     ) -> Tensor:
         """Logits of episodes whose items are there: [B, K', 1 + N, h, w].
 
@@ -182,47 +207,56 @@ class ImageStore:
             size: (H, W) of the input.
             support_masks: [B, N, K, S, S] uint8, of methods that are not in parts.
             alone: every support answers on its own, and K' is K; else K' is 1.
+            method: which of the methods is asked.
         """
         shots = len(specs[0].supports[0])
         turns = [slice(k, k + 1) for k in range(shots)] if alone else [slice(None)]
-        if self.parts:
-            answers = [self._compare(specs, protocol, size, turn) for turn in turns]
+        if support_masks is None:
+            answers = [self._compare(specs, protocol, size, turn, method) for turn in turns]
         else:
-            assert support_masks is not None
             masks = support_masks.to(self.device)
-            answers = [self._segment(specs, masks, turn) for turn in turns]
+            answers = [self._segment(specs, masks, turn, method) for turn in turns]
         return torch.stack(answers, dim=1)
 
     def _compare(
-        self, specs: Sequence[EpisodeSpec], protocol: EvaluationProtocol, size: Size, turn: slice
+        self,
+        specs: Sequence[EpisodeSpec],
+        protocol: EvaluationProtocol,
+        size: Size,
+        turn: slice,
+        method: int,
     ) -> Tensor:
         answers = []
         for spec in specs:
             supports = [
                 [
-                    self._get(support_item(spec, way, shot, protocol))
+                    self._get(support_item(spec, way, shot, protocol, method))
                     for shot in range(len(images))[turn]
                 ]
                 for way, images in enumerate(spec.supports)
             ]
-            answers.append(self.method.compare(supports, self._get(query_item(spec)), size))
+            query = self._get(query_item(spec, method))
+            answers.append(self.methods[method].compare(supports, query, size))
         return torch.cat(answers)
 
-    def _segment(self, specs: Sequence[EpisodeSpec], masks: Tensor, turn: slice) -> Tensor:
+    def _segment(
+        self, specs: Sequence[EpisodeSpec], masks: Tensor, turn: slice, method: int
+    ) -> Tensor:
         masks = masks[:, :, turn]
         supports = [image for spec in specs for way in spec.supports for image in way[turn]]
-        maps = self._stack(supports)
+        maps = self._stack(supports, method)
         support = {k: v.reshape(*masks.shape[:3], *v.shape[1:]) for k, v in maps.items()}
-        query = self._stack([spec.query for spec in specs])
+        query = self._stack([spec.query for spec in specs], method)
         output: Tensor
-        if self._split:
-            output = self.method.segment(support, masks, query)
+        asked = self.methods[method]
+        if splits(asked):
+            output = asked.segment(support, masks, query)
         else:
-            output = self.method(to_float(support[PIXELS]), masks, to_float(query[PIXELS]))
+            output = asked(to_float(support[PIXELS]), masks, to_float(query[PIXELS]))
         return output
 
-    def _stack(self, images: Sequence[str]) -> Features:
-        items = [self._get(Item(image)) for image in images]
+    def _stack(self, images: Sequence[str], method: int) -> Features:
+        items = [self._get(Item(image, method=method)) for image in images]
         return {level: torch.stack([item[level] for item in items]) for level in items[0]}
 
     def _get(self, item: Item) -> Features:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from fss_bench.backbone import WeightsInfo
+from fss_bench.backbone import Backbone, WeightsInfo
 from fss_bench.checkpoint import (
     Checkpoint,
     UnknownLayoutError,
@@ -26,13 +26,31 @@ DEFAULT_BACKBONE = "resnet50"
 PLACE = "{fold}"
 
 
+class Backbones:
+    """The backbones of one command: each is made once, and shared by its methods.
+
+    Args:
+        options: of `create_backbone`.
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self.options = dict(options)
+        self._made: dict[tuple[str, str], Backbone] = {}
+
+    def get(self, name: str, weights: str) -> Backbone:
+        """The backbone of a name with these weights."""
+        if (name, weights) not in self._made:
+            self._made[name, weights] = create_backbone(name, weights, **self.options)
+        return self._made[name, weights]
+
+
 class Entrants:
     """The modules of one `evaluate` command.
 
     Args:
         method: name of a registered method.
         backbone: its name; by default the checkpoint's, else `resnet50`.
-        backbone_options: of `create_backbone`.
+        backbones: where it comes from.
         weights: of the backbone; with a checkpoint there is no choice.
         checkpoint: a file; `{fold}` in its name stands for the fold.
         options: of the method.
@@ -45,7 +63,7 @@ class Entrants:
         self,
         method: str,
         backbone: str | None,
-        backbone_options: Mapping[str, Any],
+        backbones: Backbones,
         weights: str | None,
         checkpoint: str | None,
         options: Mapping[str, Any],
@@ -56,13 +74,14 @@ class Entrants:
                 "backbone's weights too; drop --weights"
             )
         for name in ("encoder", "layout") if checkpoint is not None else ():
-            if name in backbone_options:
+            if name in backbones.options:
+                given = f"{name}={backbones.options[name]}"
                 raise FssBenchError(
-                    f"--backbone-option {name}={backbone_options[name]} is for --weights FILE, and "
-                    "--checkpoint holds the backbone's weights: leave it out"
+                    f"--backbone-option {given} is for --weights FILE, and --checkpoint holds the "
+                    "backbone's weights: leave it out"
                 )
         self._method, self._options = method, dict(options)
-        self._backbone, self._backbone_options = backbone, dict(backbone_options)
+        self._backbone, self._backbones = backbone, backbones
         self._weights, self._pattern = weights or "imagenet", checkpoint
         self._held: tuple[str | None, nn.Module] | None = None
         self._by_order: list[str] = []
@@ -134,7 +153,7 @@ class Entrants:
 
     def _make(self, file: str | None) -> nn.Module:
         if file is None:
-            backbone = self._create_backbone(self._backbone or DEFAULT_BACKBONE, self._weights)
+            backbone = self._backbones.get(self._backbone or DEFAULT_BACKBONE, self._weights)
             return create_method(self._method, backbone, **self._options)
         method, source = self._empty(file)
         report = load_checkpoint(method, source)
@@ -169,11 +188,11 @@ class Entrants:
         same = name == variant.backbone
         own = variant.backbone_options if same else {}
         weights = (same and variant.built_for) or "none"
-        backbone = create_backbone(name, weights, **{**own, **self._backbone_options})
+        backbone = create_backbone(name, weights, **{**own, **self._backbones.options})
         return build_for(checkpoint, backbone, **self._options), checkpoint
 
     def _create_backbone(self, name: str, weights: str) -> Any:
-        return create_backbone(name, weights, **self._backbone_options)
+        return create_backbone(name, weights, **self._backbones.options)
 
 
 def _how_read(method: nn.Module) -> Iterator[str]:

@@ -171,6 +171,9 @@ class EpisodeSampler:
         return {image: found[image] for image in sorted(found) if found[image]}
 
     def _ways(self, primary: int, i: int) -> tuple[int, ...]:
+        if self.ways == 1:  # nothing to draw: hashing all the others takes half of the time
+            return (primary,)
+
         def chosen(class_id: int) -> int:
             return digest_int(self.seed, self.fold, i, "way", class_id)
 

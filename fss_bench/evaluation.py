@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,7 @@ from fss_bench.items import Want, in_good_order, wants
 from fss_bench.loading import EpisodeLoader, Step, StepData, load_steps, plan_steps
 from fss_bench.method import input_size_of
 from fss_bench.metrics import compute_metrics
+from fss_bench.part_method import in_parts
 from fss_bench.protocols import EvaluationProtocol
 from fss_bench.results import SCHEMA_VERSION, PartialRun, ResultStore, Run, fingerprint
 from fss_bench.scoring import Answers, Row, score_row
@@ -118,6 +119,13 @@ class _Member:
         self.rows += fresh
 
 
+class Coming(NamedTuple):
+    """A pass to come: a setting of it, and the number of its method."""
+
+    setting: Setting
+    number: int
+
+
 class Evaluation:
     """One pass over the episodes that settings share, scored under the protocol of each.
 
@@ -126,8 +134,9 @@ class Evaluation:
         settings: what it is evaluated on; they have one `segmentation_key`.
         compute: how to run.
         progress: called after every step.
-        images: what an earlier pass of the same method and input rules has encoded.
-        later: a setting of every pass of the same images to come, in order.
+        images: what is kept of images, for this method and others that are given them alike.
+        number: which of the methods of `images` this one is.
+        later: the passes to come over the same images, in order.
         clock: measures the stages.
 
     Raises:
@@ -142,7 +151,8 @@ class Evaluation:
         compute: Compute,
         progress: Progress | None = None,
         images: ImageStore | None = None,
-        later: Sequence[Setting] = (),
+        number: int = 0,
+        later: Sequence[Coming] = (),
         clock: StageClock | None = None,
     ) -> None:
         checkpoint = getattr(method, "checkpoint", None)
@@ -154,14 +164,8 @@ class Evaluation:
         self.device = compute.torch_device()
         self.dtype = compute.dtype()
         self.method = method.to(self.device).eval()
-        self.images = images or ImageStore(
-            self.method,
-            self.device,
-            feature_folder(),
-            compute.group(self.device),
-            compute.cache_dtype,
-        )
-        self._later = later
+        self.images = images or image_store([self.method], compute)
+        self.number, self.parts, self._later = number, in_parts(self.method), later
         self._inherited = {item.image for item in self.images.shelf.items}
         self.side = input_side(method, self.setting)
         self.started = datetime.now(UTC)
@@ -220,11 +224,8 @@ class Evaluation:
     def _steps(
         self, specs: Sequence[EpisodeSpec], members: Sequence[_Member]
     ) -> Iterator[tuple[Step, StepData]]:
-        shelf, parts = self.images.shelf, self.images.parts
-        later = [
-            [want for spec in one.specs for want in wants(spec, one.protocol, parts)]
-            for one in self._later
-        ]
+        shelf = self.images.shelf
+        later = [self._wanted_later(coming) for coming in self._later]
         steps = plan_steps(
             [self._wants(spec) for spec in in_good_order(specs)],
             self.compute.batch_size,
@@ -243,7 +244,7 @@ class Evaluation:
             steps,
             self.side,
             [member.setting.protocol for member in members],
-            parts,
+            self.parts,
         )
         return load_steps(self.loader, self.compute.workers)
 
@@ -289,7 +290,14 @@ class Evaluation:
             shelf.get(item)
 
     def _wants(self, spec: EpisodeSpec) -> list[Want]:
-        return wants(spec, self.setting.protocol, self.images.parts)
+        return wants(spec, self.setting.protocol, self.parts, self.number)
+
+    def _wanted_later(self, coming: Coming) -> list[Want]:
+        setting, number = coming
+        parts = in_parts(self.images.methods[number])
+        return [
+            want for spec in setting.specs for want in wants(spec, setting.protocol, parts, number)
+        ]
 
     def _score(
         self,
@@ -317,7 +325,12 @@ class Evaluation:
         """Logits [B, K', 1 + N, h, w] of a step; see `Answers`."""
         size = (self.side, self.side)
         shots = self.images.logits(
-            step.specs, self.setting.protocol, size, support_masks, self._one_at_a_time
+            step.specs,
+            self.setting.protocol,
+            size,
+            support_masks,
+            self._one_at_a_time,
+            self.number,
         ).float()
         for k in range(shots.shape[1]):
             _check_logits(shots[:, k], step.specs)
@@ -409,6 +422,18 @@ class Evaluation:
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)
+
+
+def image_store(methods: Sequence[nn.Module], compute: Compute) -> ImageStore:
+    """A store for methods that are given the same images; they are moved and set to eval mode."""
+    device = compute.torch_device()
+    return ImageStore(
+        [method.to(device).eval() for method in methods],
+        device,
+        feature_folder(),
+        compute.group(device),
+        compute.cache_dtype,
+    )
 
 
 def feature_folder() -> Path:

@@ -83,9 +83,19 @@ class FeatureFile:
         self._slots[item] = slot
 
     def get(self, item: Hashable, device: torch.device) -> dict[str, Tensor]:
-        """The tensors of an item that is held, bit for bit."""
+        """The tensors of an item that is held, bit for bit.
+
+        Raises:
+            FssBenchError: the disk does not give them.
+        """
         parts = self._slots[item].parts
-        return {part.name: _read(self._open(), part).to(device) for part in parts}
+        try:
+            return {part.name: _read(self._open(), part).to(device) for part in parts}
+        except OSError as error:
+            raise FssBenchError(
+                f"cannot read encoded images back from {self.folder} ({one_line(error)}): check "
+                "the disk, or do without it: --disk-gb 0"
+            ) from error
 
     def drop(self, item: Hashable) -> None:
         """Use the slot of an item for another."""
@@ -136,5 +146,7 @@ def _read(file: int, part: _Part) -> Tensor:
     left, at = found.reshape(-1).view(torch.uint8).numpy().data, part.start
     while left:
         done = os.preadv(file, [left], at)
+        if not done:
+            raise OSError("the file ends too early")
         left, at = left[done:], at + done
     return found

@@ -15,11 +15,13 @@ class Item(NamedTuple):
         image: of which image.
         role: `query` or `support` of a method in parts; else empty: the whole image.
         annotation: of a support: equal for equal masks.
+        method: number of the method that it is for, of those that share images.
     """
 
     image: str
     role: str = ""
     annotation: str = ""
+    method: int = 0
 
 
 class Want(NamedTuple):
@@ -37,34 +39,43 @@ class Want(NamedTuple):
     protocol: EvaluationProtocol
 
 
-def support_item(spec: EpisodeSpec, way: int, shot: int, protocol: EvaluationProtocol) -> Item:
+def support_item(
+    spec: EpisodeSpec, way: int, shot: int, protocol: EvaluationProtocol, method: int = 0
+) -> Item:
     """The item of a support of a method in parts."""
     key = annotation_key(spec, way, shot, protocol)
-    return Item(spec.supports[way][shot], "support", key)
+    return Item(spec.supports[way][shot], "support", key, method)
 
 
-def query_item(spec: EpisodeSpec) -> Item:
+def query_item(spec: EpisodeSpec, method: int = 0) -> Item:
     """The item of a query of a method in parts."""
-    return Item(spec.query, "query")
+    return Item(spec.query, "query", method=method)
 
 
-def wants(spec: EpisodeSpec, protocol: EvaluationProtocol, parts: bool) -> list[Want]:
+def wants(
+    spec: EpisodeSpec, protocol: EvaluationProtocol, parts: bool, method: int = 0
+) -> list[Want]:
     """What an episode needs, each once.
 
     Args:
         spec: the episode.
         protocol: its rules.
         parts: whether the method is one in parts.
+        method: its number.
     """
     if not parts:
-        return [Want(Item(image), spec, -1, -1, protocol) for image in dict.fromkeys(spec.images)]
-    found = [Want(query_item(spec), spec, -1, -1, protocol)]
+        items = [Item(image, method=method) for image in dict.fromkeys(spec.images)]
+        return [Want(item, spec, -1, -1, protocol) for item in items]
+    found = [Want(query_item(spec, method), spec, -1, -1, protocol)]
     found += [
-        Want(support_item(spec, way, shot, protocol), spec, way, shot, protocol)
+        Want(support_item(spec, way, shot, protocol, method), spec, way, shot, protocol)
         for way, images in enumerate(spec.supports)
         for shot in range(len(images))
     ]
-    return list({want.item: want for want in reversed(found)}.values())[::-1]
+    first: dict[Item, Want] = {}
+    for want in found:
+        first.setdefault(want.item, want)
+    return list(first.values())
 
 
 def in_good_order(specs: Sequence[EpisodeSpec]) -> list[EpisodeSpec]:

@@ -25,6 +25,22 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
     return options
 
 
+def options_for(method: str, methods: Sequence[str], pairs: Sequence[str]) -> dict[str, Any]:
+    """A method's options of a command for several: `scale=10` is for all, `panet.scale=10` for one.
+
+    Raises:
+        FssBenchError: a pair without `=`.
+    """
+    found = {}
+    for key, value in parse_options(pairs).items():
+        name, dot, rest = key.partition(".")
+        if not dot or name not in methods:
+            found[key] = value
+        elif name == method:
+            found[rest] = value
+    return found
+
+
 def construct(cls: Callable[..., T], what: str, fixed: Mapping[str, Any], options: Any) -> T:
     """Call a class with fixed arguments and a user's options.
 

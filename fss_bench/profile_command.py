@@ -83,7 +83,7 @@ def profile(
     )
     rules, method_options = parse_options(rule), parse_options(option)
 
-    from fss_bench.entrants import Entrants
+    from fss_bench.entrants import Backbones, Entrants
     from fss_bench.profiling import profile as measure
     from fss_bench.report.profile import profile_lines
     from fss_bench.report.progress import evaluation_progress, pass_label
@@ -100,9 +100,8 @@ def profile(
         seed=seed,
         rules=rules,
     )
-    entrants = Entrants(
-        method, backbone, parse_options(backbone_option), weights, checkpoint, method_options
-    )
+    made = Backbones(parse_options(backbone_option))
+    entrants = Entrants(method, backbone, made, weights, checkpoint, method_options)
     for text in entrants.check([setting]):
         if not quiet:
             note(text)

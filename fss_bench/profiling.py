@@ -55,8 +55,8 @@ def profile(
         params_m=cost.parameters_m(evaluation.method),
         trainable_m=_trainable_m(evaluation.method),
         backbone_m=cost.parameters_m(backbone) if isinstance(backbone, nn.Module) else 0.0,
-        queries=_count(kept, "query") if evaluation.images.parts else 0,
-        supports=_count(kept, "support") if evaluation.images.parts else 0,
+        queries=_count(kept, "query") if evaluation.parts else 0,
+        supports=_count(kept, "support") if evaluation.parts else 0,
         gflops_image=per_image,
         gflops_query=per_query,
         gflops_support=per_support,
@@ -133,7 +133,7 @@ def _image_gflops(evaluation: Evaluation) -> tuple[float, float, float]:
     image = torch.zeros(1, 3, side, side, device=evaluation.device)
     with torch.no_grad():
         encoding = cost.gflops(_Calls(method, method.encode), (image,))
-        if not evaluation.images.parts:
+        if not evaluation.parts:
             return encoding, 0.0, 0.0
         features = method.encode(image)
         mask = torch.zeros(side, side, dtype=torch.uint8, device=evaluation.device)

@@ -95,7 +95,7 @@ def create_setting(
 def _numbered(runs: Iterable[Sequence[EpisodeSpec]]) -> list[EpisodeSpec]:
     """The episodes of several runs after each other, numbered through."""
     specs = [spec for run in runs for spec in run]
-    return [replace(spec, index=i) for i, spec in enumerate(specs)]
+    return [s if s.index == i else replace(s, index=i) for i, s in enumerate(specs)]
 
 
 @dataclass(frozen=True)

@@ -95,20 +95,15 @@ class Shelf:
         Raises:
             FssBenchError: the disk does not take what leaves.
         """
-        spared, own = [], sum(bytes_of(self._held[i]) for i in needed if i in self._held)
-        while self._used - own > self.memory and self._farthest:
-            next_use, item = heappop(self._farthest)
-            if item not in self._held or self._uses[item][-1] != -next_use:
-                continue  # outdated
-            if item in needed:
-                spared.append((next_use, item))
-                continue
-            maps = self._held.pop(item)
+        own = sum(bytes_of(self._held[i]) for i in needed if i in self._held)
+        while self._used - own > self.memory:
+            _, item = heappop(self._farthest)  # of the step's own none: their use is the nearest
+            maps = self._held.pop(item, None)
+            if maps is None:
+                continue  # it left under a later use
             self._used -= bytes_of(maps)
             if self._worth_storing(item, bytes_of(maps)):
                 self.file.put(item, maps)
-        for entry in spared:
-            heappush(self._farthest, entry)
 
     def finish(self, needed: Collection[Item]) -> None:
         """The step that needed these is over."""

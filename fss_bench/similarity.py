@@ -1,8 +1,8 @@
 """How alike support and query maps are, without parameters: what PFENet, BAM and MSANet compare.
 
 All of it is computed in fp32, autocast or not: positions are selected by comparing mask values
-with their mean, and sums run over thousands of cells. No product of all cells with all cells is
-held: both kinds of pairs are summed up in chunks.
+with their mean, and sums run over thousands of cells. Each image is reduced on its own to rows,
+one a cell; no product of all cells with all cells is held: pairs are summed up in chunks.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from fss_bench.ops import resize_corners
+from fss_bench.products import convolves, product_over_rows
 
 Size = tuple[int, int]
 P = ParamSpec("P")
-CHUNK = 1 << 22
-"""Pairs of cells that are held at once (16 MB)."""
+CHUNK = 1 << 21
+"""Pairs of cells of one block that are held at once (8 MB): a CPU's caches hold them."""
 
 
 def in_fp32(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
@@ -70,85 +71,124 @@ def masked_means(maps: Tensor, masks: Tensor) -> Tensor:
 
 
 @in_fp32
-def similarity_map(query: Tensor, support: Tensor, masks: Tensor) -> Tensor:
-    """Mean cosine, negative ones counting as 0, of query cells with cells inside each mask.
+def rows_of(maps: Tensor) -> Tensor:
+    """The cells of maps [1, C, h, w] as rows [h, w, C], in memory of their own."""
+    rows = maps.float()[0].flatten(1).mT.clone(memory_format=torch.contiguous_format)
+    return rows.reshape(*maps.shape[-2:], -1)
+
+
+def unit_cells(maps: Sequence[Tensor]) -> Tensor:
+    """The cells of n blocks' maps [1, C, h, w] as unit vectors [n, h, w, C], contiguous."""
+    _, channels, *size = maps[0].shape
+    rows = torch.empty(len(maps), *size, channels, device=maps[0].device)
+    for block, one in enumerate(maps):
+        rows[block].flatten(0, 1).copy_(one[0].flatten(1).mT)
+    return _unit(rows)
+
+
+def unit_cells_inside(maps: Sequence[Tensor], mask: Tensor) -> Tensor:
+    """Those inside a mask, times the mask, as unit vectors [n, J, C], contiguous.
 
     Args:
-        query: [1, C, h, w].
-        support: [K, C, h', w'].
-        masks: [K, 1, h', w'] in [0, 1].
-
-    Returns:
-        [K, 1, h, w] in [0, 1]; zeros where a mask is empty.
+        maps: [1, C, h, w] of n blocks.
+        mask: [h, w] in [0, 1]; see `inside`.
     """
-    cells = _unit(query[0].flatten(1).float())
-    maps = []
-    for features, weights in zip(support.flatten(2), masks.flatten(1), strict=True):
-        kept = inside(weights)
-        chosen = _unit(features.float()[:, kept] * weights[kept])
-        total = cells.new_zeros(cells.shape[1])
-        for part in torch.split(chosen, max(1, CHUNK // cells.shape[1]), dim=1):
-            total = total + (part.T @ cells).relu().sum(dim=0)
-        maps.append(total / max(1, len(kept)))
-    return torch.stack(maps).reshape(len(support), 1, *query.shape[-2:])
+    kept = inside(mask.flatten())
+    weights = mask.flatten()[kept, None]
+    return torch.stack([_unit(_chosen(one, kept) * weights) for one in maps])
 
 
 @in_fp32
-def prior_masks(query: Tensor, support: Tensor, masks: Tensor) -> Tensor:
-    """Highest cosine of query cells with masked support cells, stretched to [0, 1] in each map.
+def mean_cosines(query: Tensor, kept: Tensor) -> Tensor:
+    """Mean cosine, negative ones counting as 0, of query cells with support cells, by blocks.
 
     Args:
-        query: [1, C, h, w].
-        support: [K, C, h', w'].
-        masks: [K, 1, H, W] in [0, 1]; they multiply the features.
+        query: [n, h, w, C] unit vectors.
+        kept: [n, J, C] unit vectors.
 
     Returns:
-        [K, 1, h, w] in [0, 1]; zeros where a mask is empty.
+        [n, h, w] in [0, 1]; zeros where J is 0.
     """
-    cells = query[0].flatten(1).float()
-    lengths = cells.norm(dim=0)
-    sized = resize_corners(masks.float(), (support.shape[-2], support.shape[-1])).flatten(1)
-    priors = []
-    for features, weights in zip(support.flatten(2), sized, strict=True):
-        kept = weights > 0
-        # a cell that the mask leaves out is zero: its cosine with every query cell is 0
-        peaks = [] if bool(kept.all()) else [torch.zeros_like(lengths)]
-        chosen = features.float()[:, kept] * weights[kept]
-        for part in (
-            torch.split(chosen, max(1, CHUNK // len(lengths)), dim=1) if chosen.numel() else ()
-        ):
-            cosines = part.T @ cells / (part.norm(dim=0)[:, None] * lengths + 1e-7)
-            peaks.append(cosines.amax(dim=0))
-        best = torch.stack(peaks).amax(dim=0)
-        priors.append((best - best.min()) / (best.max() - best.min() + 1e-7))
-    return torch.stack(priors).reshape(len(support), 1, *query.shape[-2:])
+    cells = query.flatten(1, 2)
+    if convolves(cells, kept):
+        sums = [_positive_sums(*block)[None] for block in zip(cells, kept, strict=True)]
+    else:
+        parts = _chunks(kept, cells.shape[1])
+        sums = [torch.stack([(cells @ part.mT).relu().sum(dim=2) for part in parts]).sum(dim=0)]
+    return (torch.cat(sums) / max(1, kept.shape[1])).reshape(query.shape[:3])
+
+
+def _positive_sums(cells: Tensor, kept: Tensor) -> Tensor:
+    """Sums [N] of what is positive in the products of rows [N, C] with rows [J, C]."""
+    total = cells.new_zeros(len(cells))
+    for part in _chunks(kept, len(cells)):
+        total += product_over_rows(part, cells).mT.relu_().sum(dim=1)
+    return total
 
 
 @in_fp32
-def gram_distances(query: Tensor, support: Tensor) -> Tensor:
-    """How unlike in style images are: distance of their normalised Gram matrices.
+def cells_under(maps: Tensor, mask: Tensor) -> Tensor:
+    """Cells of maps [1, C, h, w] times a mask [h, w], those that it leaves out as one: [P, C].
+
+    What it leaves out is zero: its cosine with every query cell is 0.
+    """
+    kept = torch.nonzero(mask.flatten() > 0)[:, 0]
+    chosen = _chosen(maps, kept) * mask.flatten()[kept, None]
+    left_out = chosen.new_zeros(int(len(kept) < mask.numel()), chosen.shape[1])
+    return torch.cat([chosen, left_out])
+
+
+@in_fp32
+def highest_cosines(query: Tensor, support: Tensor, of_query: Tensor, of_support: Tensor) -> Tensor:
+    """Highest cosine of every query cell with support cells, stretched to [0, 1].
 
     Args:
-        query: [1, C, h, w].
-        support: [K, C, h, w].
+        query: [h, w, C].
+        support: [P, C], P at least 1.
+        of_query: [h, w] lengths.
+        of_support: [P] lengths.
 
     Returns:
-        [K], Frobenius norms of the differences over C.
+        [h, w] in [0, 1]; zeros where all are equal.
     """
-    differences = _gram(query.float()) - _gram(support.float())
-    distances: Tensor = differences.flatten(1).norm(dim=1) / query.shape[1]
-    return distances
+    cells, lengths = query.flatten(0, 1), of_query.flatten()
+    peaks = []
+    parts = (_chunks(rows, len(cells)) for rows in (support, of_support[:, None]))
+    for part, others in zip(*parts, strict=True):
+        cosines = product_over_rows(part, cells).mT
+        peaks.append((cosines / (lengths[:, None] * others[:, 0] + 1e-7)).amax(dim=1))
+    best = torch.stack(peaks).amax(dim=0)
+    stretched: Tensor = (best - best.min()) / (best.max() - best.min() + 1e-7)
+    return stretched.reshape(query.shape[:2])
 
 
-def _gram(maps: Tensor) -> Tensor:
-    """Cosines [K, C, C] of the channels of maps [K, C, h, w]."""
-    channels = maps.flatten(2)
-    lengths = channels.norm(dim=2)
-    cosines: Tensor = channels @ channels.mT / (lengths[:, :, None] * lengths[:, None] + 1e-7)
-    return cosines
+@in_fp32
+def gram(maps: Tensor) -> Tensor:
+    """Cosines [C, C] of the channels of maps [1, C, h, w]."""
+    channels = maps.float()[0].flatten(1)
+    lengths = channels.norm(dim=1)
+    return product_over_rows(channels, channels) / (lengths[:, None] * lengths + 1e-7)
 
 
-def _unit(cells: Tensor) -> Tensor:
-    """Columns of [C, N] over their lengths plus 1e-5."""
-    columns: Tensor = cells / (cells.norm(dim=0) + 1e-5)
-    return columns
+@in_fp32
+def gram_distance(one: Tensor, other: Tensor) -> Tensor:
+    """How unlike in style images are: Frobenius norm of the difference of [C, C], over C."""
+    distance: Tensor = (one - other).norm() / len(one)
+    return distance
+
+
+def _chunks(rows: Tensor, cells: int) -> Sequence[Tensor]:
+    """Rows [..., M, C] in parts of about one size, whose pairs with so many cells are held."""
+    return rows.chunk(max(1, -(-rows.shape[-2] * cells // CHUNK)), dim=-2)
+
+
+def _chosen(maps: Tensor, kept: Tensor) -> Tensor:
+    """Rows [M, C] of the cells of maps [1, C, h, w] at M positions."""
+    return maps[0].flatten(1).mT[kept].float()
+
+
+@in_fp32
+def _unit(rows: Tensor) -> Tensor:
+    """Rows [..., C] over their lengths plus 1e-5; in place where nothing learns."""
+    lengths = rows.norm(dim=-1, keepdim=True) + 1e-5
+    return rows / lengths if rows.requires_grad else rows.div_(lengths)

@@ -30,26 +30,31 @@ class SplitRows:
         return self._rows[self._rows["pixels"] > 0]
 
     @cached_property
-    def places(self) -> dict[str, tuple[int, int]]:
-        """Image -> its rows, which stand together."""
-        images = self._rows["image"]
-        firsts = np.flatnonzero((images != images.shift()).to_numpy()).tolist()
-        names = images.iloc[firsts].tolist()
-        ends = [*firsts, len(images)][1:]
-        return dict(zip(names, zip(firsts, ends, strict=True), strict=True))
+    def places(self) -> dict[str, int]:
+        """Image -> its place among the split's images."""
+        names = self._rows["image"].iloc[self._bounds[:-1]].tolist()
+        return {name: place for place, name in enumerate(names)}
 
     def size(self, image: str) -> tuple[int, int]:
         """Height and width."""
-        row = self.places[image][0]
+        row = self._bounds[self.places[image]]
         return int(self._numbers["height"][row]), int(self._numbers["width"][row])
 
     def code_place(self, image: str, class_id: int) -> tuple[int, int] | None:
         """Where the code of a class's mask starts and its bytes; None where there is none."""
         classes, start, size = (self._numbers[name] for name in ("class_id", *CODES))
-        for row in range(*self.places[image]):
+        place = self.places[image]
+        for row in range(self._bounds[place], self._bounds[place + 1]):
             if classes[row] == class_id and size[row]:
                 return int(start[row]), int(size[row])
         return None
+
+    @cached_property
+    def _bounds(self) -> NDArray[np.int64]:
+        """The first row of every image, whose rows stand together, and the end."""
+        images = self._rows["image"]
+        firsts = np.flatnonzero((images != images.shift()).to_numpy())
+        return np.append(firsts, len(images))
 
     @cached_property
     def _numbers(self) -> dict[str, NDArray[np.integer[Any]]]:

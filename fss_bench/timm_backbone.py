@@ -97,7 +97,8 @@ class TimmBackbone(Backbone):
         for maps in blocks.values():
             self._taps |= maps
         self._positions = positions
-        self.model = model.to(memory_format=torch.channels_last)
+        self.memory_format = torch.channels_last
+        self.model = model.to(memory_format=self.memory_format)
         self.freeze()
 
     def extract(self, images: Tensor, levels: Sequence[str]) -> Features:
@@ -107,7 +108,7 @@ class TimmBackbone(Backbone):
         positions = sorted({self._positions[runner] for runner in runners})
         with tapped(self.model, taps) as found:
             maps = self.model.forward_intermediates(
-                images.contiguous(memory_format=torch.channels_last),
+                images.contiguous(memory_format=self.memory_format),
                 indices=positions,
                 stop_early=True,
                 intermediates_only=True,

@@ -2,8 +2,9 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -15,11 +16,18 @@ from PIL import Image
 from scipy import ndimage
 
 from fss_bench import ResultStore, create_backbone, create_dataset, create_method, evaluate
-from fss_bench.annotations import annotate, resize_labelled, support_annotation
+from fss_bench.annotations import (
+    annotate,
+    annotation_key,
+    resize_labelled,
+    support_annotation,
+)
 from fss_bench.cli import main
 from fss_bench.dataset import SegDataset
 from fss_bench.episodes import EpisodeSpec
 from fss_bench.errors import FssBenchError, UnknownNameError
+from fss_bench.geometry import place_mask
+from fss_bench.items import wants
 from fss_bench.leaderboard import build_rows
 from fss_bench.loading import EpisodeLoader, load_steps, plan_steps
 from fss_bench.protocols import ANNOTATIONS, PROTOCOLS, EvaluationProtocol
@@ -318,6 +326,137 @@ def test_labels_survive_a_smaller_square(shape: tuple[int, int]) -> None:
             assert ndimage.label(small == 1, ROUND)[1] == (1 if kind == "scribble" else 5)
 
 
+# keys
+
+
+class Noise:
+    """A dataset of masks alone: two images of blocks of four classes and 255."""
+
+    def __init__(self) -> None:
+        draws = (np.random.RandomState(i).choice([0, 1, 2, 3, 4, 255], (9, 12)) for i in (0, 1))
+        self.labels = [draw.astype(np.uint8).repeat(3, 0).repeat(3, 1) for draw in draws]
+
+    def load_mask(self, image: str, class_id: int) -> Mask:
+        labels = self.labels[int(image)]
+        return np.where(labels == 255, np.uint8(255), (labels == class_id).astype(np.uint8))
+
+
+NOISE: Any = Noise()
+LITERAL = {
+    rule: get_args(kind)
+    for rule, kind in get_type_hints(EvaluationProtocol).items()
+    if get_origin(kind) is Literal
+}
+REACHING = (
+    "image_resize",
+    "mask_resize",
+    "support_ignore",
+    "support_others",
+    "annotation",
+    "annotation_points",
+)
+"""Rules that an annotation depends on."""
+Support = tuple[EpisodeSpec, int, int, EvaluationProtocol]
+
+
+@cache
+def shown(spec: EpisodeSpec, way: int, shot: int, protocol: EvaluationProtocol) -> bytes:
+    """What a method sees of a support's annotation."""
+    mask = support_annotation(NOISE, protocol, spec, way, shot)
+    side = 64 if protocol.image_resize == "native" else 23
+    return place_mask(mask, side, protocol).numpy().tobytes()
+
+
+@st.composite
+def supports(draw: st.DrawFn, rules: Sequence[str] = REACHING) -> Support:
+    ways, shots = draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    classes = draw(st.permutations(range(1, 4)))[:ways]
+    images = draw(st.lists(st.sampled_from("01"), min_size=ways * shots, max_size=ways * shots))
+    rows = tuple(tuple(images[way * shots : (way + 1) * shots]) for way in range(ways))
+    index, fold = draw(st.integers(0, 1)), draw(st.integers(0, 1))
+    chosen = {rule: draw(st.sampled_from(LITERAL.get(rule, (2, 5)))) for rule in rules}
+    return (
+        EpisodeSpec(index, fold, tuple(classes), "0", rows),
+        draw(st.integers(0, ways - 1)),
+        draw(st.integers(0, shots - 1)),
+        EvaluationProtocol("own", **chosen),
+    )
+
+
+@given(st.lists(supports(), min_size=12, max_size=12))
+def test_supports_of_one_key_are_annotated_alike(some: list[Support]) -> None:
+    seen: dict[tuple[str, str], bytes] = {}
+    for spec, way, shot, protocol in some:
+        key = spec.supports[way][shot], annotation_key(spec, way, shot, protocol)
+        found = shown(spec, way, shot, protocol)
+        assert seen.setdefault(key, found) == found
+
+
+@given(
+    st.lists(supports([]), min_size=12, max_size=12),
+    st.fixed_dictionaries({rule: st.sampled_from(LITERAL.get(rule, [2])) for rule in REACHING}),
+)
+def test_supports_that_are_annotated_alike_have_one_key(
+    some: list[Support], rules: dict[str, Any]
+) -> None:
+    """The converse, under one protocol: in these images no two masks are equal by chance."""
+    protocol, seen = EvaluationProtocol("own", **rules), dict[tuple[str, bytes], str]()
+    for spec, way, shot, _ in some:
+        key = annotation_key(spec, way, shot, protocol)
+        found = spec.supports[way][shot], shown(spec, way, shot, protocol)
+        assert seen.setdefault(found, key) == key
+
+
+@pytest.mark.parametrize("kind", ANNOTATIONS)
+@pytest.mark.parametrize("rule", sorted(LITERAL.keys() - {"annotation"}))
+def test_a_rule_that_changes_annotations_changes_their_keys(rule: str, kind: str) -> None:
+    """Whatever rules there will be."""
+    spec = EpisodeSpec(0, 0, (1, 2), "0", (("1",), ("0",)))
+    protocols = [
+        EvaluationProtocol("own", **{"annotation": kind, rule: value}) for value in LITERAL[rule]
+    ]
+    for way in (0, 1):
+        keys = [annotation_key(spec, way, 0, protocol) for protocol in protocols]
+        if rule in REACHING:
+            assert len(set(keys)) == len(protocols)
+        else:
+            assert len(set(keys)) == 1
+            assert len({shown(spec, way, 0, protocol) for protocol in protocols}) == 1
+
+
+def test_every_rule_of_a_key_changes_some_annotation() -> None:
+    spec = EpisodeSpec(0, 0, (1, 2), "0", (("1",), ("0",)))
+    for rule in REACHING:
+        kind = "points" if rule == "annotation_points" else "mask"
+        protocols = [
+            EvaluationProtocol("own", **{"annotation": kind, rule: value})
+            for value in LITERAL.get(rule, (2, 5))
+        ]
+        assert len({shown(spec, 0, 0, protocol) for protocol in protocols}) > 1, rule
+        assert len({annotation_key(spec, 0, 0, one) for one in protocols}) == len(protocols), rule
+
+
+def test_keys_by_hand() -> None:
+    def key(
+        *classes: int, way: int = 0, index: int = 0, shot: int = 0, fold: int = 0, **rules: Any
+    ) -> str:
+        spec = EpisodeSpec(index, fold, classes, "0", (("1", "1"),) * len(classes))
+        return annotation_key(spec, way, shot, STANDARD.replace_rules(rules))
+
+    # a mask is the same in every episode and shot, whatever the other ways are
+    assert key(1) == key(1, index=5, shot=1, fold=1) == key(1, 2) == key(3, 1, way=1)
+    assert key(1) != key(2)
+    # but where the other ways are left out: then their order alone is nothing
+    excluded = {"support_others": "excluded"}
+    assert key(1, 2, **excluded) == key(2, 1, way=1, index=3, **excluded)
+    assert len({key(1, 2, **excluded), key(1, 3, **excluded), key(2, 1, **excluded)}) == 3
+    # points are drawn anew
+    points = {"annotation": "points"}
+    drawn = [key(1, **points), key(1, index=1, **points), key(1, shot=1, **points)]
+    assert len({*drawn, key(1, fold=1, **points)}) == 4
+    assert key(1, 2, **points) == key(1, **points)
+
+
 @pytest.fixture
 def dataset(make_folder: Callable[..., Path]) -> SegDataset:
     """Each class on the left half; in c1_0, off the edge and with a void of 255 beside it."""
@@ -335,7 +474,9 @@ SPECS = [EpisodeSpec(i, 0, (1, 2), "c1_1", (("c1_0", "c1_2"), ("c2_0", "c2_0")))
 def loader(
     dataset: SegDataset, specs: Sequence[EpisodeSpec] = SPECS, size: int = 16, **rules: Any
 ) -> EpisodeLoader:
-    return EpisodeLoader(dataset, STANDARD.replace_rules(rules), plan_steps(specs, 2, 9), size)
+    protocol = STANDARD.replace_rules(rules)
+    steps = plan_steps([wants(spec, protocol, False) for spec in specs], 2)
+    return EpisodeLoader(dataset, protocol, steps, size)
 
 
 @pytest.mark.parametrize("kind", ["box", "scribble", "points"])

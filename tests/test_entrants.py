@@ -11,7 +11,7 @@ from torch import nn
 
 from fss_bench import create_backbone, entrants
 from fss_bench.checkpoint import short_name
-from fss_bench.entrants import Entrants
+from fss_bench.entrants import Backbones, Entrants
 from fss_bench.errors import FssBenchError, UnknownNameError, WeightsError
 from fss_bench.setting import Setting, create_setting
 
@@ -31,7 +31,7 @@ def settings(make_folder: Callable[..., Path]) -> Callable[..., list[Setting]]:
 def make(checkpoint: object = None, method: str = "panet", **changes: Any) -> Entrants:
     given: dict[str, Any] = {
         "backbone": None,
-        "backbone_options": {},
+        "backbones": Backbones({}),
         "weights": None,
         "options": {},
         **changes,
@@ -173,7 +173,7 @@ def test_the_backbone_is_the_checkpoints_or_resnet50(
     monkeypatch.setattr(entrants, "create_backbone", create)
     write_checkpoint(tmp_path / "panet.safetensors")
     make().method_for(0)
-    make(weights="packaged", backbone="vgg16", backbone_options={"seed": 3}).method_for(0)
+    make(weights="packaged", backbone="vgg16", backbones=Backbones({"seed": 3})).method_for(0)
     make(tmp_path / "panet.safetensors").method_for(0)
     make(tmp_path / "panet.safetensors", weights="none", backbone="b").method_for(0)
     assert asked == [
@@ -211,11 +211,11 @@ def test_backbone_options_reach_the_backbone(tmp_path: Path, with_file: bool) ->
     where: dict[str, Any] = {"backbone": SMALL, "weights": "none"}
     if with_file:
         where = {"checkpoint": tmp_path / "panet.safetensors"}
-    method = make(**where, backbone_options={"output_stride": 8}).method_for(0)
+    method = make(**where, backbones=Backbones({"output_stride": 8})).method_for(0)
     assert method.backbone.levels["c5"].stride == 8
     assert method.backbone.options == {"output_stride": 8}
     with pytest.raises(UnknownNameError, match="did you mean 'output_stride'"):
-        make(**where, backbone_options={"output_strid": 8}).method_for(0)
+        make(**where, backbones=Backbones({"output_strid": 8})).method_for(0)
 
 
 @pytest.mark.parametrize("form", ["own names", "by position"])
@@ -274,7 +274,7 @@ def test_files_of_one_name_in_two_places_are_two_series(
 
 def test_an_untrained_head_is_noted(settings: Callable[..., list[Setting]]) -> None:
     def notes(method: str) -> list[str]:
-        return list(Entrants(method, SMALL, {}, "none", None, {}).check(settings(0, 1)))
+        return list(Entrants(method, SMALL, Backbones({}), "none", None, {}).check(settings(0, 1)))
 
     assert notes("panet") == []
     (note,) = notes("guided")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -25,6 +26,7 @@ from fss_bench.index import (
     cached_index,
     label_counts,
 )
+from fss_bench.split_rows import read_rows
 
 MakeFolder = Callable[..., Path]
 
@@ -190,6 +192,83 @@ def test_codes_that_vanish_are_told(cache: Path, toy: Toy, refusal: Callable) ->
     assert "run the command again, which builds the index anew" in refusal(
         lambda: found.rle("a", 1)
     )
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
+    """The splits whose rows are read from a file, as they are read; None for all rows."""
+    read: list[str | None] = []
+
+    def noting(file: Path, split: str | None = None) -> pd.DataFrame:
+        read.append(split)
+        return read_rows(file, split)
+
+    monkeypatch.setattr(index, "read_rows", noting)
+    return read
+
+
+def test_a_cached_index_reads_a_split_when_asked_for(
+    cache: Path, toy: Toy, reads: list[str | None]
+) -> None:
+    cached_index(coded(toy))
+    found = cached_index(coded(toy))
+    assert found.fingerprint
+    assert found.facts == {"made": 2}
+    assert reads == []
+    assert found.images("test") == ["b"]
+    assert found.pools("test", [2], 1) == {2: ["b"]}
+    assert found.class_pixels("test", [1, 2]) == {"b": {2: 6}}
+    assert found.sizes["b"] == (2, 4)
+    assert found.rle("b", 2) == CODES["b", 2]
+    assert reads == ["test"]
+    assert found.sizes["a"] == (2, 4)
+    assert found.rle("a", 1) == CODES["a", 1]
+    assert reads == ["test", "train"]
+    with pytest.raises(KeyError):
+        found.sizes["c"]
+    assert len(found.sizes) == 2
+    assert reads == ["test", "train"]
+
+
+def test_of_a_split_only_its_own_part_of_the_file_is_read(
+    cache: Path, toy: Toy, monkeypatch: pytest.MonkeyPatch, refusal: Callable
+) -> None:
+    monkeypatch.setattr(index, "ROW_GROUP", 3)  # the last of train stand with the first of test
+    cached_index(coded(toy))
+    (file,) = cache.glob("*.parquet")
+    layout = pq.read_metadata(file)
+    assert layout.num_row_groups == 3
+    pages = layout.row_group(0).column(0)
+    start = pages.dictionary_page_offset or pages.data_page_offset
+    with file.open("r+b") as damaged:
+        damaged.seek(start)
+        damaged.write(b"\xff" * pages.total_compressed_size)
+    found = cached_index(coded(toy))
+    assert found.pools("test", [2], 1) == {2: ["b"]}
+    assert {c: found.rle("b", c) for c in (2, IGNORE_ROW)} == {
+        2: CODES["b", 2],
+        IGNORE_ROW: CODES["b", IGNORE_ROW],
+    }
+    assert "run the command again" in refusal(lambda: found.images("train"))
+
+
+def test_a_split_without_images(cache: Path, toy: Toy) -> None:
+    source = replace(toy.source, images=lambda: [("test", "b")])
+    for found in (cached_index(source), Index(*build_table(source))):
+        assert found.images("train") == []
+        assert found.pools("train", [1], 1) == {1: []}
+        assert found.sizes == {"b": (2, 4)}
+        with pytest.raises(KeyError):
+            found.rle("a", 1)
+
+
+def test_a_table_that_vanishes_is_told(cache: Path, toy: Toy, refusal: Callable) -> None:
+    found = cached_index(coded(toy))
+    (file,) = cache.glob("*.parquet")
+    file.unlink()
+    text = refusal(lambda: found.images("test"))
+    assert str(file) in text
+    assert "run the command again, which builds the index anew" in text
 
 
 def test_another_key_is_another_index(cache: Path, toy: Toy) -> None:

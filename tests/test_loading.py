@@ -1,8 +1,8 @@
-"""The plan of what to load and forget, and what a loaded episode holds."""
+"""The plan of what to load when, and what a loaded episode holds."""
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import combinations
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from fss_bench.dataset import SegDataset, create_dataset
 from fss_bench.episodes import EpisodeSpec
 from fss_bench.errors import FssBenchError
 from fss_bench.geometry import resize_nearest
+from fss_bench.items import Item, Want, query_item, support_item, wants
 from fss_bench.loading import (
     EpisodeLoader,
-    Step,
     _print_faults,
     load_square,
     load_steps,
@@ -32,160 +33,106 @@ STANDARD = PROTOCOLS["standard"]
 
 
 def spec(index: int, *images: str) -> EpisodeSpec:
-    return EpisodeSpec(index, 0, (1,), images[0], (tuple(images[1:]),))
+    return EpisodeSpec(index, 0, (1 + index % 2,), images[0], (tuple(images[1:]),))
 
 
-@st.composite
-def plans(draw: st.DrawFn, images: int = 12, episodes: int = 40) -> tuple[list[EpisodeSpec], int]:
+def wanted(specs: Sequence[EpisodeSpec], parts: bool = False) -> list[list[Want]]:
+    return [wants(one, STANDARD, parts) for one in specs]
+
+
+def episode_lists(images: int = 12) -> st.SearchStrategy[list[EpisodeSpec]]:
     names = st.sampled_from([f"i{i}" for i in range(images)])
-    lists = st.lists(names, min_size=2, max_size=4)
-    chosen = draw(st.lists(lists, min_size=1, max_size=episodes))
-    return [spec(i, *c) for i, c in enumerate(chosen)], draw(st.integers(1, 5))
+    lists = st.lists(st.lists(names, min_size=2, max_size=4), min_size=1, max_size=30)
+    return lists.map(lambda all_of: [spec(i, *chosen) for i, chosen in enumerate(all_of)])
 
 
-def needed_by(step: Step) -> set[str]:
-    return {image for s in step.specs for image in (s.query, *s.supports[0])}
+def items_of(some: Sequence[Sequence[Want]]) -> list[Item]:
+    return list(dict.fromkeys(want.item for one in some for want in one))
 
 
-def simulate(steps: Sequence[Step], capacity: int, disk: int = 0) -> int:
-    """Carry a plan out, checking it; returns the number of loads."""
-    held: set[str] = set()
-    on_disk: set[str] = set()
-    loads = 0
+@given(episode_lists(), st.integers(1, 5), st.booleans())
+def test_steps_hold_all_episodes_in_order_and_what_they_need(
+    specs: list[EpisodeSpec], batch: int, parts: bool
+) -> None:
+    steps = plan_steps(wanted(specs, parts), batch)
+    assert [one for step in steps for one in step.specs] == specs
+    assert {len(step.specs) for step in steps[:-1]} <= {batch}
+    assert 1 <= len(steps[-1].specs) <= batch
     for step in steps:
-        before = len(held)
-        assert held.isdisjoint([*step.load, *step.fetch]), "loaded though held"
-        assert on_disk.isdisjoint(step.load), "loaded though on the disk"
-        assert set(step.fetch) <= on_disk
-        for names in (step.load, step.fetch, step.store, step.clear):
-            assert len(set(names)) == len(names)
-        assert {*step.load, *step.fetch} <= needed_by(step), "loaded though not needed"
-        held |= {*step.load, *step.fetch}
-        loads += len(step.load)
-        assert set(step.clear) <= on_disk
-        on_disk -= set(step.clear)
-        assert set(step.store) <= set(step.evict)
-        assert on_disk.isdisjoint(step.store), "stored twice"
-        on_disk |= set(step.store)
-        assert len(on_disk) <= disk
-        assert needed_by(step) <= held
-        assert before <= capacity
-        assert len(held) <= max(capacity, before) + len(needed_by(step))
-        assert set(step.evict) <= held
-        assert len(set(step.evict)) == len(step.evict)
-        held -= set(step.evict)
-    assert held == set(), "images that no step needs any more are kept"
-    assert on_disk == set(), "images that no step needs any more stay on the disk"
-    return loads
+        assert list(step.needs) == items_of(wanted(step.specs, parts))
 
 
-@given(plans(), st.integers(0, 15))
-def test_every_image_is_held_when_used(plan: tuple[list[EpisodeSpec], int], capacity: int) -> None:
-    specs, batch_size = plan
-    steps = plan_steps(specs, batch_size, capacity)
-    simulate(steps, capacity)
-    assert [s for step in steps for s in step.specs] == specs
-    assert {len(step.specs) for step in steps[:-1]} <= {batch_size}
-    assert 1 <= len(steps[-1].specs) <= batch_size
-
-
-@given(plans(), st.integers(0, 6), st.integers(0, 12))
-def test_what_leaves_memory_is_read_back_from_the_disk(
-    plan: tuple[list[EpisodeSpec], int], capacity: int, disk: int
+@given(
+    episode_lists(),
+    st.integers(1, 4),
+    st.booleans(),
+    st.integers(1, 6),
+    episode_lists(),
+    st.sets(st.integers(0, 200)),
+)
+def test_every_image_is_loaded_once_when_it_is_first_needed_or_to_fill_a_group(
+    specs: list[EpisodeSpec],
+    batch: int,
+    parts: bool,
+    group: int,
+    coming: list[EpisodeSpec],
+    chosen: set[int],
 ) -> None:
-    specs, batch_size = plan
-    loads = simulate(plan_steps(specs, batch_size, capacity, disk=disk), capacity, disk)
-    assert loads <= simulate(plan_steps(specs, batch_size, capacity), capacity)
-    if disk == 12:
-        assert loads == len({image for s in specs for image in s.images})
+    """Under any rules: with parts or whole images, some of them there, passes to come."""
+    now, later = wanted(specs, parts), wanted(coming, parts)
+    every = items_of([*now, *later])
+    there = {item for n, item in enumerate(every) if n in chosen}
+    steps = plan_steps(now, batch, there, chain.from_iterable(later), group)
+    first: dict[str, int] = {}
+    for number, step in enumerate(steps):
+        for item in step.needs:
+            if item not in there:
+                first.setdefault(item.image, number)
+    loaded = [(image, number) for number, step in enumerate(steps) for image in step.load]
+    assert [image for image, _ in loaded] == list(first)  # each once, in the order of need
+    assert all(number <= first[image] for image, number in loaded)
+    done = 0
+    for number, step in enumerate(steps):
+        done += len(step.load)
+        assert done % group == 0 or done == len(first), "a group is not full"
+        # no sooner than the group that it fills is needed
+        due = sum(1 for image in first if first[image] <= number)
+        assert done - due < group
+        made = [want.item for want in step.make]
+        assert len(set(made)) == len(made)
+        assert set(made) == {i for i in every if i.image in step.load and i not in there}
 
 
-def test_the_disk_passes_from_pass_to_pass() -> None:
-    """An image that an earlier pass stored is fetched; one that no pass needs makes place."""
-    specs = [spec(0, "a", "b"), spec(1, "c", "d")]
-    first, second = plan_steps(specs, 1, 0, disk=2, stored=["a", "x"], later={"b": 1})
-    assert (first.load, first.fetch, first.store) == (["b"], ["a"], ["b"])
-    assert sorted(first.clear) == ["a", "x"]
-    assert (second.load, second.fetch, second.clear) == (["c", "d"], [], [])
+def test_a_plan_by_hand() -> None:
+    specs = [spec(0, "a", "b"), spec(1, "c", "a"), spec(2, "b", "d"), spec(3, "e", "a")]
+    plain = plan_steps(wanted(specs), 1)
+    assert [step.load for step in plain] == [["a", "b"], ["c"], ["d"], ["e"]]
+    ahead = plan_steps(wanted(specs), 1, group=4)
+    assert [step.load for step in ahead] == [["a", "b", "c", "d"], [], [], ["e"]]
+    kept = plan_steps(wanted(specs), 2, there=[Item("b"), Item("e")], group=2)
+    assert [step.load for step in kept] == [["a", "c"], ["d"]]
 
 
-@given(plans())
-def test_nothing_is_loaded_twice_when_there_is_room(plan: tuple[list[EpisodeSpec], int]) -> None:
-    specs, batch_size = plan
-    loads = simulate(plan_steps(specs, batch_size, capacity=12), 12)
-    assert loads == len({image for s in specs for image in s.images})
-
-
-@given(plans())
-def test_nothing_is_kept_when_there_is_no_room(plan: tuple[list[EpisodeSpec], int]) -> None:
-    specs, batch_size = plan
-    steps = plan_steps(specs, batch_size, capacity=0)
-    assert all(set(step.load) == set(step.evict) == needed_by(step) for step in steps)
-
-
-def lru_loads(specs: Sequence[EpisodeSpec], batch_size: int, capacity: int) -> int:
-    held: OrderedDict[str, None] = OrderedDict()
-    loads = 0
-    for start in range(0, len(specs), batch_size):
-        for image in {i: None for s in specs[start : start + batch_size] for i in s.images}:
-            loads += image not in held
-            held[image] = None
-            held.move_to_end(image)
-        while len(held) > capacity:
-            held.popitem(last=False)
-    return loads
-
-
-@given(plans(), st.integers(0, 10))
-def test_it_loads_no_more_than_least_recently_used(
-    plan: tuple[list[EpisodeSpec], int], capacity: int
-) -> None:
-    specs, batch_size = plan
-    loads = simulate(plan_steps(specs, batch_size, capacity), capacity)
-    assert loads <= lru_loads(specs, batch_size, capacity)
-
-
-def test_it_loads_clearly_less_on_a_long_random_case() -> None:
-    rng = np.random.default_rng(0)
-    specs = [spec(i, *(f"i{k}" for k in rng.integers(0, 200, 6))) for i in range(500)]
-    loads = simulate(plan_steps(specs, 1, capacity=80), 80)
-    assert loads < 0.7 * lru_loads(specs, 1, 80)
-
-
-def fewest_loads(specs: Sequence[EpisodeSpec], capacity: int) -> int:
-    """The optimum, by trying every set that could be kept after every step."""
-    states: dict[frozenset[str], int] = {frozenset(): 0}
-    for s in specs:
-        after: dict[frozenset[str], int] = {}
-        for held, loads in states.items():
-            now = held | set(s.images)
-            cost = loads + len(now) - len(held)
-            for kept in combinations(sorted(now), min(capacity, len(now))):
-                key = frozenset(kept)
-                after[key] = min(cost, after.get(key, cost))
-        states = after
-    return min(states.values())
-
-
-@given(plans(images=6, episodes=8), st.integers(0, 4))
-def test_no_plan_loads_less(plan: tuple[list[EpisodeSpec], int], capacity: int) -> None:
-    specs, _ = plan
-    loads = simulate(plan_steps(specs, 1, capacity), capacity)
-    assert loads == fewest_loads(specs, capacity)
-
-
-def test_the_image_used_farthest_ahead_is_forgotten() -> None:
-    specs = [spec(0, "a", "b"), spec(1, "c", "a"), spec(2, "b", "c")]
-    steps = plan_steps(specs, 1, capacity=1)
-    assert [(s.load, s.evict) for s in steps] == [
-        (["a", "b"], ["b"]),
-        (["c"], ["a"]),
-        (["b"], ["b", "c"]),
+def test_a_part_is_made_as_the_first_that_needs_it_says() -> None:
+    box = STANDARD.replace_rules({"annotation": "box"})
+    specs = [spec(2, "a", "b"), spec(4, "b", "a")]
+    later = [want for one in specs for want in wants(one, box, True)]
+    (step,) = plan_steps(wanted(specs, True), 2, later=later)
+    assert step.load == ["a", "b"]
+    found = [(w.item.image, w.item.role, w.spec, w.way, w.shot, w.protocol) for w in step.make]
+    assert found == [
+        ("a", "query", specs[0], -1, -1, STANDARD),
+        ("a", "support", specs[1], 0, 0, STANDARD),
+        ("a", "support", specs[1], 0, 0, box),
+        ("b", "support", specs[0], 0, 0, STANDARD),
+        ("b", "query", specs[1], -1, -1, STANDARD),
+        ("b", "support", specs[0], 0, 0, box),
     ]
 
 
 def test_no_episodes_make_no_steps() -> None:
-    assert plan_steps([], 4, 10) == []
+    assert plan_steps([], 4) == []
+    assert plan_steps([], 4, later=wants(spec(0, "a", "b"), STANDARD, False)) == []
 
 
 def gather(mask: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -238,11 +185,15 @@ def dataset(make_folder: Callable[..., Path]) -> SegDataset:
 
 
 def loader(
-    dataset: SegDataset, specs: Sequence[EpisodeSpec] = (), size: int = 16, **rules: Any
+    dataset: SegDataset,
+    specs: Sequence[EpisodeSpec] = (),
+    size: int = 16,
+    parts: bool = False,
+    **rules: Any,
 ) -> EpisodeLoader:
-    steps = plan_steps(specs, 2, 100)
     protocol: EvaluationProtocol = STANDARD.replace_rules(rules)
-    return EpisodeLoader(dataset, protocol, steps, size)
+    steps = plan_steps([wants(one, protocol, parts) for one in specs], 2)
+    return EpisodeLoader(dataset, protocol, steps, size, parts=parts)
 
 
 QUERY = EpisodeSpec(0, 0, (1,), "c1_0", (("c1_1",),))
@@ -327,6 +278,8 @@ def test_steps_come_in_order_with_what_they_need(dataset: SegDataset, workers: i
     for step, data in load_steps(found, workers):
         assert list(data.images) == list(step.load)
         seen.update(list(data.images))
+        assert set(data.items.values()) <= {None}
+        assert data.support_masks is not None
         assert tuple(data.support_masks.shape) == (len(step.specs), 1, 1, 16, 16)
         for one, masks, target in zip(
             step.specs, data.support_masks, data.query_masks[0], strict=True
@@ -341,6 +294,35 @@ def test_steps_come_in_order_with_what_they_need(dataset: SegDataset, workers: i
     assert specs == SPECS
     assert set(seen.values()) == {1}
     assert len(seen) == 4
+
+
+@pytest.mark.parametrize("kind", ["mask", "points"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_parts_come_with_the_masks_of_their_supports(
+    dataset: SegDataset, workers: int, kind: str
+) -> None:
+    """c1_0 is a support of two classes, and a query; c1_1 twice a support of one."""
+    specs = [
+        EpisodeSpec(0, 0, (1,), "c1_2", (("c1_0", "c1_1"),)),
+        EpisodeSpec(1, 0, (2,), "c1_0", (("c1_0", "c2_1"),)),
+        EpisodeSpec(2, 0, (1,), "c2_0", (("c1_1", "c2_0"),)),
+    ]
+    found = loader(dataset, specs, parts=True, annotation=kind)
+    items: dict[Item, Tensor | None] = {}
+    for step, data in load_steps(found, workers):
+        assert data.support_masks is None
+        assert list(data.images) == list(step.load)
+        assert {item.image for item in data.items} == set(step.load)
+        items |= data.items
+    assert sum(item.role == "query" for item in items) == 3
+    assert sum(item.role == "support" for item in items) == (5 if kind == "mask" else 6)
+    for one in specs:
+        alone = found.episode(one).support_masks
+        assert items[query_item(one)] is None
+        for shot in (0, 1):
+            mask = items[support_item(one, 0, shot, found.protocol)]
+            assert mask is not None
+            assert torch.equal(mask, alone[0, shot])
 
 
 @pytest.mark.parametrize("workers", [0, 1])

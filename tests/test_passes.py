@@ -11,18 +11,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 
 from fss_bench import Compute, ResultStore, cost, create_dataset, evaluate
 from fss_bench.dataset import SegDataset
-from fss_bench.episodes import EpisodeSpec
 from fss_bench.evaluation import Progress
 from fss_bench.images import read_label_map
-from fss_bench.loading import Step, plan_steps
-from fss_bench.passes import _next_uses, evaluate_all, plan_passes
+from fss_bench.passes import evaluate_all, plan_passes
 from fss_bench.protocols import PROTOCOLS
 from fss_bench.results import Run
 from fss_bench.setting import Setting, create_setting
@@ -398,7 +394,6 @@ def test_passes_of_one_input_follow_each_other(dataset: SegDataset) -> None:
     assert sizes == {1: 8, 2: 2}  # the scoring variant joined, in each fold
     for one in passes:
         assert len({s.fold for s in one.settings}) == 1
-        assert one.images == images_of(one.settings)
 
 
 def test_equal_passes_keep_the_order_of_the_settings(dataset: SegDataset) -> None:
@@ -406,18 +401,6 @@ def test_equal_passes_keep_the_order_of_the_settings(dataset: SegDataset) -> Non
         settings = make_settings(dataset, rules)
         passes = plan_passes(settings, Shared(Cells()))
         assert [one.settings[0] for one in passes] == settings
-
-
-def test_an_image_is_due_in_the_first_pass_that_needs_it(dataset: SegDataset) -> None:
-    passes = plan_passes(make_settings(dataset, [{}, *SUPPORTS], (0, 1)), Shared(Cells()))
-    for start in range(len(passes) + 1):
-        wanted: dict[str, int] = {}
-        for number, one in enumerate(passes[start:], start=1):
-            for image in one.images:
-                wanted.setdefault(image, number)
-        assert _next_uses(passes[start:]) == wanted
-    assert passes[0].images != passes[-1].images
-    assert set(_next_uses(passes).values()) == {1, 4}
 
 
 def test_folds_with_their_own_modules_are_not_mixed(dataset: SegDataset) -> None:
@@ -540,96 +523,6 @@ def test_every_member_keeps_its_own_predictions(dataset: SegDataset, tmp_path: P
             shape = read_label_map(path / "predictions" / f"{spec.index}.png").shape
             at_input = setting.protocol.iou_at == "input"
             assert shape == ((32, 32) if at_input else dataset.index.sizes[spec.query])
-
-
-# the plan, with images from before and passes to come
-
-
-def episode(index: int, *images: str) -> EpisodeSpec:
-    return EpisodeSpec(index, 0, (1,), images[0], (tuple(images[1:]),))
-
-
-NAMES = [f"i{i}" for i in range(10)]
-images = st.sampled_from(NAMES)
-episode_lists = st.lists(st.lists(images, min_size=2, max_size=4), min_size=1, max_size=25).map(
-    lambda lists: [episode(i, *chosen) for i, chosen in enumerate(lists)]
-)
-
-
-def needed_by(step: Step) -> set[str]:
-    return {image for spec in step.specs for image in spec.images}
-
-
-@given(
-    episode_lists,
-    st.integers(1, 4),
-    st.integers(0, 12),
-    st.sets(images),
-    st.dictionaries(images, st.integers(1, 4)),
-)
-def test_a_plan_from_what_is_kept_towards_what_is_needed_later(
-    specs: list[EpisodeSpec], batch: int, room: int, kept: set[str], later: dict[str, int]
-) -> None:
-    before = sorted(kept), dict(later)
-    steps = plan_steps(specs, batch, room, sorted(kept), later)
-    needs = [needed_by(step) for step in steps]
-
-    def next_use(image: str, after: int) -> float:
-        coming = [i for i in range(after + 1, len(needs)) if image in needs[i]]
-        return coming[0] if coming else len(needs) - 1 + later.get(image, np.inf)
-
-    held = set(kept)
-    for i, step in enumerate(steps):
-        assert held.isdisjoint(step.load), "loaded though held"
-        assert set(step.load) == needs[i] - held
-        held |= set(step.load)
-        evicted = set(step.evict)
-        assert len(evicted) == len(step.evict)
-        assert evicted <= held
-        rest = held - evicted
-        useful = {image for image in evicted if next_use(image, i) < np.inf}
-        assert all(next_use(image, i) < np.inf for image in rest), "kept without a use"
-        assert len(rest) <= room
-        if useful:
-            assert len(rest) == room, "forgotten though there was room"
-            nearest = min(next_use(image, i) for image in useful)
-            assert all(next_use(image, i) <= nearest for image in rest)
-        held = rest
-    assert held <= set(later)
-    assert (sorted(kept), later) == before
-
-
-@given(st.lists(episode_lists, min_size=1, max_size=4), st.integers(1, 3))
-def test_with_room_several_passes_load_every_image_once(
-    passes: list[list[EpisodeSpec]], batch: int
-) -> None:
-    held, loads = set[str](), Counter[str]()
-    for number, specs in enumerate(passes):
-        coming = [{image for s in later for image in s.images} for later in passes[number + 1 :]]
-        later = {image: coming.index(next(c for c in coming if image in c)) + 1
-                 for image in set().union(*coming)}  # fmt: skip
-        for step in plan_steps(specs, batch, len(NAMES), sorted(held), later):
-            loads.update(step.load)
-            held |= set(step.load)
-            held -= set(step.evict)
-        assert held <= set(later)
-    assert set(loads.values()) == {1}
-    assert not held
-
-
-def test_what_a_near_pass_needs_is_kept_before_what_a_far_one_needs() -> None:
-    specs = [episode(0, "a", "b"), episode(1, "c", "a")]
-    steps = plan_steps(specs, 1, 2, ["z"], {"b": 1, "c": 2, "z": 3})
-    assert [(s.load, s.evict) for s in steps] == [
-        (["a", "b"], ["z"]),  # a is needed in the next step, b in the next pass
-        (["c"], ["a"]),
-    ]
-    (step,) = plan_steps(specs[:1], 1, 1, [], {"a": 2, "b": 1})
-    assert step.evict == ["a"]
-
-
-def test_a_plan_of_no_episodes_forgets_nothing() -> None:
-    assert plan_steps([], 1, 0, ["a"], {"a": 1}) == []
 
 
 def test_protocols_named_alike_are_all_run(dataset: SegDataset, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 from fss_bench.backbone import BuiltFor
 from fss_bench.checkpoint import read_checkpoint
 from fss_bench.checkpoint_loading import create_from_checkpoint
-from fss_bench.entrants import Entrants
+from fss_bench.entrants import Backbones, Entrants
 from fss_bench.errors import FssBenchError, ResultsError
 from fss_bench.images import IGNORE
 from fss_bench.registry import methods
@@ -64,7 +64,7 @@ def test_images_are_seen_as_in_training(tmp_path: Path) -> None:
     found = read_checkpoint(chosen)
     assert found.variant.built_for == BuiltFor("fss_bench", {}, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     assert found.variant.backbone_options == {}
-    entrants = Entrants("panet", None, {}, None, str(chosen), {})
+    entrants = Entrants("panet", None, Backbones({}), None, str(chosen), {})
     list(entrants.check([create_setting(shapes(), fold=0, episodes=2)]))
     for method in (create_from_checkpoint(found), entrants.method_for(0)):
         assert method.backbone.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])

@@ -15,13 +15,21 @@ support sides of two stages differ, which they do not at 400, the coarser one is
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from torch import Tensor, cat, nn, stack
+from torch import Tensor, cat, nn
 
 from fss_bench.backbone import Backbone, Features
-from fss_bench.correlation import CenterPivotConv4d, correlation, resize_pairs
+from fss_bench.correlation import (
+    Pairs,
+    SqueezeBlock,
+    correlation,
+    query_cells,
+    resize_pairs,
+    support_cells,
+)
 from fss_bench.method import EPISODES, methods
 from fss_bench.one_way import OneWayMethod
 from fss_bench.ops import foreground, resize_corners
+from fss_bench.part_method import Size
 from fss_bench.shots import vote_logits
 from fss_bench.stages import block_stages
 
@@ -71,11 +79,11 @@ class HSNet(OneWayMethod):
         super().__init__(backbone, names, input_size, paper_size=400)
         self.stages, self.official = stages, official
         n3, n4, n5 = (len(stage) for stage in stages)
-        self.encoder_c5 = squeeze_block(n5, (16, 64, 128), (3, 3, 3), (2, 2, 2))
-        self.encoder_c4 = squeeze_block(n4, (16, 64, 128), (5, 3, 3), (4, 2, 2))
-        self.encoder_c3 = squeeze_block(n3, (16, 64, 128), (5, 5, 3), (4, 4, 2))
-        self.merge_c4 = squeeze_block(128, (128, 128, 128), (3, 3, 3), (1, 1, 1))
-        self.merge_c3 = squeeze_block(128, (128, 128, 128), (3, 3, 3), (1, 1, 1))
+        self.encoder_c5 = SqueezeBlock(n5, (16, 64, 128), (3, 3, 3), (2, 2, 2))
+        self.encoder_c4 = SqueezeBlock(n4, (16, 64, 128), (5, 3, 3), (4, 2, 2))
+        self.encoder_c3 = SqueezeBlock(n3, (16, 64, 128), (5, 5, 3), (4, 4, 2))
+        self.merge_c4 = SqueezeBlock(128, (128, 128, 128), (3, 3, 3), (1, 1, 1))
+        self.merge_c3 = SqueezeBlock(128, (128, 128, 128), (3, 3, 3), (1, 1, 1))
         self.decoder1 = nn.Sequential(
             nn.Conv2d(128, 128, 3, padding=1),
             nn.ReLU(),
@@ -86,57 +94,55 @@ class HSNet(OneWayMethod):
             nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 2, 3, padding=1)
         )
 
-    def segment_one(self, support: Features, masks: Tensor, query: Features) -> Tensor:
-        """Logits [1, 2, H, W] at the masks' size; of several shots see `vote_logits`.
+    def query_part(self, features: Features) -> Features:
+        """Unit vectors [n, C, h, w] of every stage's blocks."""
+        return {
+            f"cells{s}": query_cells(cat([features[name] for name in stage]))
+            for s, stage in enumerate(self.stages)
+        }
+
+    def support_part(self, features: Features, mask: Tensor) -> Features:
+        """Unit vectors [n, m, C] of every stage's cells under the mask, and where they are.
+
+        Those outside it correlate with nothing.
+        """
+        part, shown = {}, foreground(mask)[None, None]
+        for s, stage in enumerate(self.stages):
+            maps = cat([features[name] for name in stage])
+            weights = resize_corners(shown, _size(maps))[0, 0]
+            part[f"cells{s}"], part[f"where{s}"] = support_cells(maps, weights)
+        return part
+
+    def compare_one(self, supports: Sequence[Features], query: Features, size: Size) -> Tensor:
+        """Logits [1, 2, H, W] at the input's size; of several shots see `vote_logits`.
 
         In training mode they are the mean of the shots' logits, since a vote has no gradient.
         """
-        logits = self.shot_logits(support, masks, query)
+        logits = cat([self.shot_logits(support, query, size) for support in supports])
         if len(logits) == 1 or self.training:
             return logits.mean(dim=0, keepdim=True)
         return vote_logits(logits, self.official)
 
-    def shot_logits(self, support: Features, masks: Tensor, query: Features) -> Tensor:
-        """Logits [K, 2, H, W] of every shot on its own; arguments as in `segment_one`."""
-        queries = [cat([query[name] for name in stage]) for stage in self.stages]
-        logits = []
-        for shot, mask in enumerate(foreground(masks)):
-            # one at a time: the pairs of cells of one shot alone take 100 MB
-            shown = [stack([support[name][shot] for name in stage]) for stage in self.stages]
-            pairs = [
-                correlation(asked, maps * resize_corners(mask[None, None], _size(maps)))[None]
-                for asked, maps in zip(queries, shown, strict=True)
-            ]
-            logits.append(resize_corners(self._decode(self._squeeze(*pairs)), _size(masks)))
-        return cat(logits)
+    def shot_logits(self, support: Features, query: Features, size: Size) -> Tensor:
+        """Logits [1, 2, H, W] of one shot; arguments as in `compare_one`."""
+        pairs = [
+            correlation(query[f"cells{s}"], support[f"cells{s}"], support[f"where{s}"])
+            for s in range(len(self.stages))
+        ]
+        return resize_corners(self._decode(self._squeeze(*pairs)), size)
 
-    def _squeeze(self, c3: Tensor, c4: Tensor, c5: Tensor) -> Tensor:
-        """Pairs [1, n, h, w, h', w'] of three stages to [1, 128, h, w] of the finest."""
+    def _squeeze(self, c3: Pairs, c4: Pairs, c5: Pairs) -> Tensor:
+        """Pairs of n channels of three stages to [1, 128, h, w] of the finest."""
         c3, c4, c5 = self.encoder_c3(c3), self.encoder_c4(c4), self.encoder_c5(c5)
-        merged = self.merge_c4(resize_pairs(c5, c4) + c4)
-        merged = self.merge_c3(resize_pairs(merged, c3) + c3)
-        return merged.mean(dim=(-2, -1))  # type: ignore[no-any-return]
+        merged = self.merge_c4(resize_pairs(c5, c4).plus(c4))
+        merged = self.merge_c3(resize_pairs(merged, c3).plus(c3))
+        return merged.rows.mean(dim=0, keepdim=True)  # type: ignore[no-any-return]
 
     def _decode(self, squeezed: Tensor) -> Tensor:
         """[1, 128, h, w] to logits [1, 2, 2 h, 2 w]."""
         fine = self.decoder1(squeezed)
         height, width = _size(fine)
         return self.decoder2(resize_corners(fine, (2 * height, 2 * width)))  # type: ignore[no-any-return]
-
-
-def squeeze_block(
-    inputs: int, widths: Sequence[int], kernels: Sequence[int], strides: Sequence[int]
-) -> nn.Sequential:
-    """4D convolutions, each with group norm (4 groups, over all four axes) and ReLU."""
-    layers: list[nn.Module] = []
-    for width, kernel, stride in zip(widths, kernels, strides, strict=True):
-        layers += [
-            CenterPivotConv4d(inputs, width, kernel, stride),
-            nn.GroupNorm(4, width),
-            nn.ReLU(),
-        ]
-        inputs = width
-    return nn.Sequential(*layers)
 
 
 def _size(maps: Tensor) -> tuple[int, int]:

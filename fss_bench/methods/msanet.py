@@ -16,7 +16,8 @@ VGG-16 the first group of similarity maps is the last shot's alone. A model made
 weighs other numbers of shots equally, where the code stops.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
@@ -28,14 +29,20 @@ from fss_bench.bam import WIDTH, Ensemble, MetaLearner, ShotWeights
 from fss_bench.errors import FssBenchError
 from fss_bench.method import methods
 from fss_bench.one_way import OneWayMethod
-from fss_bench.ops import cross_entropy, foreground, resize_corners
+from fss_bench.ops import cross_entropy, extent, foreground, resize_corners
+from fss_bench.part_method import Size
 from fss_bench.pspnet import psp_head
 from fss_bench.similarity import (
+    cells_under,
     chained_masks,
-    gram_distances,
+    gram,
+    gram_distance,
+    highest_cosines,
     masked_means,
-    prior_masks,
-    similarity_map,
+    mean_cosines,
+    rows_of,
+    unit_cells,
+    unit_cells_inside,
 )
 from fss_bench.training_batch import TrainingBatch
 
@@ -53,6 +60,8 @@ CARD = {
 STAGES = ("c2", "c3", "c4", "c5")
 SIMILARITIES = 64
 """Channels that the meta learner takes from the similarity maps."""
+MERGED = {"query": WIDTH, "prototype": WIDTH, "maps": SIMILARITIES + 1, "support": WIDTH}
+"""What the meta learner takes, in the published order of channels; `maps` ends with the prior."""
 
 
 class Scores(NamedTuple):
@@ -140,6 +149,7 @@ class MSANet(OneWayMethod):
         levels = dict.fromkeys([*STAGES, *(name for group in groups for name in group)])
         super().__init__(backbone, list(levels), input_size, 641 if base_classes == 60 else 473)
         self.pooled, self.groups = pooled, groups
+        self.stacks = tuple(stack for group in groups for stack in _stacks(backbone, group))
         self.shots, self.official, self.learns_base = shots, official, False
         self.shots_commute = not (official and (shots > 1 or self.pooled))
         self._build(base_classes)
@@ -161,7 +171,7 @@ class MSANet(OneWayMethod):
             nn.Sigmoid(),
         )
         self.shot_weights = ShotWeights(self.shots, by_input_order=self.official)
-        self.meta = MetaLearner(3 * WIDTH + SIMILARITIES + 1)
+        self.meta = MetaLearner(MERGED)
         self.ensemble = Ensemble()
         self.learner_base = psp_head(sizes["c5"].channels, base_classes + 1)
         self.learner_base.requires_grad_(False)
@@ -197,70 +207,104 @@ class MSANet(OneWayMethod):
         return {"base": _loss([self.learner_base(features["c5"])], batch.base_masks)}
 
     def encode(self, images: Tensor) -> Features:
-        """Features of images [B, 3, H, W]; of `c2`, whose size alone is used, one channel."""
+        """Features of images [B, 3, H, W]; of `c2` the size alone."""
         features = super().encode(images)
-        return {**features, "c2": features["c2"][:, :1].clone()}
+        return {**features, "c2": extent(features["c2"])}
 
-    def segment_one(self, support: Features, masks: Tensor, query: Features) -> Tensor:
-        """Scores [1, 2, H, W] of one class, background first, at the masks' size."""
-        scores = self.score(support, masks, query)
-        return resize_corners(scores.final, (masks.shape[-2], masks.shape[-1]))
+    def query_part(self, features: Features) -> Features:
+        """Its cells as unit vectors, its share of the first layer, what the base learner says."""
+        size, deep = _size(features["c4"]), rows_of(features["c5"])
+        return {
+            **{
+                f"cells{s}": unit_cells([features[name] for name in stack])
+                for s, stack in enumerate(self.stacks)
+            },
+            "deep": deep,
+            "lengths": deep.norm(dim=-1),
+            "gram": gram(features["c3"]),
+            "merged": self.meta.share("query", self.down_query(_join(features, size))),
+            "base": resize_corners(self.learner_base(features["c5"]), size),
+        }
+
+    def support_part(self, features: Features, mask: Tensor) -> Features:
+        """Its cells inside the mask, its prototype, its share of the first layer."""
+        size, on = _size(features["c4"]), foreground(mask)[None, None]
+        reduced = self.down_supp(_join(features, size))
+        deep = cells_under(features["c5"], resize_corners(on, _size(features["c5"]))[0, 0])
+        return {
+            **self._inside(features, on),
+            "deep": deep,
+            "lengths": deep.norm(dim=-1),
+            "gram": gram(features["c3"]),
+            "prototype": masked_means(reduced, resize_corners(on, size)),
+            "merged": self.meta.share("support", self._gated(reduced, on)),
+        }
+
+    def _inside(self, features: Features, mask: Tensor) -> Features:
+        """Unit vectors of the cells of every stack inside a mask [1, 1, H, W]."""
+        first = [] if self.pooled else ["c2"]
+        sizes = [_size(features[name]) for name in (*first, *(stack[0] for stack in self.stacks))]
+        resized = chained_masks(mask, sizes)[len(first) :]
+        return {
+            f"cells{s}": unit_cells_inside([features[name] for name in stack], weights[0, 0])
+            for s, (stack, weights) in enumerate(zip(self.stacks, resized, strict=True))
+        }
+
+    def _gated(self, reduced: Tensor, mask: Tensor) -> Tensor:
+        """A support's maps [1, C, h, w], their channels scaled by a gate."""
+        near = F.interpolate(mask, size=reduced.shape[-2:], mode="nearest")
+        gated: Tensor = self.gate((reduced * near).mean(dim=(2, 3), keepdim=True)) * reduced
+        return gated
+
+    def compare_one(self, supports: Sequence[Features], query: Features, size: Size) -> Tensor:
+        """Scores [1, 2, H, W] of one class, background first, at the input's size."""
+        return resize_corners(self.score(supports, query).final, size)
 
     def score(
-        self, support: Features, masks: Tensor, query: Features, base_class: int | None = None
+        self, supports: Sequence[Features], query: Features, base_class: int | None = None
     ) -> Scores:
-        """What the three parts say of one class.
+        """What the three learners say of one class.
 
         Args:
-            support, masks, query: see `segment_one`.
+            supports, query: parts.
             base_class: in training, which of the base classes, from 0, the class is: the base
                 learner then does not count it as background.
         """
-        size = (query["c4"].shape[-2], query["c4"].shape[-1])
-        on = foreground(masks)[:, None]
-        distances = gram_distances(query["c3"], support["c3"])
+        distances = torch.stack([gram_distance(query["gram"], one["gram"]) for one in supports])
         weights = self.shot_weights(distances)
-        reduced = self.down_supp(_join(support, size))
-        prototypes = masked_means(reduced, resize_corners(on, size))
-        priors = resize_corners(prior_masks(query["c5"], support["c5"], on), size)
-        parts = [
-            self.down_query(_join(query, size)),
-            _weighted(weights, prototypes).expand(-1, -1, *size),
-            self.hyper_final(self.similarities(support, on, query)),
-            _weighted(weights, priors),
-            self._gated(reduced, on),
-        ]
-        meta = self.meta(torch.cat([part.float() for part in parts], dim=1))
-        base = resize_corners(self.learner_base(query["c5"]), size)
-        final = self.ensemble(meta, base, (weights * distances).sum(), base_class)
-        return Scores(final, meta, base)
+        prototype = _weighted(weights, [one["prototype"] for one in supports])
+        prior = resize_corners(self.prior(supports, query, weights), _size(query["merged"]))
+        maps = self.hyper_final(self.similarities(supports, query))
+        merged = (
+            query["merged"]
+            + self.meta.share("prototype", prototype)
+            + self.meta.share("maps", torch.cat([maps.float(), prior], dim=1))
+            + torch.stack([one["merged"] for one in supports]).mean(dim=0)
+        )
+        meta = self.meta(merged)
+        final = self.ensemble(meta, query["base"], (weights * distances).sum(), base_class)
+        return Scores(final, meta, query["base"])
 
-    def similarities(self, support: Features, masks: Tensor, query: Features) -> Tensor:
-        """Similarity maps [1, M, h, w] in [0, 1] of M blocks at the size of `c4`.
-
-        Args:
-            support, query: see `segment_one`.
-            masks: [K, 1, H, W] in [0, 1].
-        """
-        names = [name for group in self.groups for name in group]
-        first = [] if self.pooled else ["c2"]
-        sizes = [(query[n].shape[-2], query[n].shape[-1]) for n in (*first, *names)]
-        resized = chained_masks(masks, sizes)[len(first) :]
-        size = (query["c4"].shape[-2], query["c4"].shape[-1])
+    def similarities(self, supports: Sequence[Features], query: Features) -> Tensor:
+        """Similarity maps [1, M, h, w] in [0, 1] of M blocks at the size of `c4`, of parts."""
         maps = []
-        for name, weights in zip(names, resized, strict=True):
-            found = similarity_map(query[name], support[name], weights)
-            last_alone = self.official and self.pooled and name in self.groups[0]
-            found = found[-1:] if last_alone else found.mean(dim=0, keepdim=True)
-            maps.append(resize_corners(found, size))
+        for s, stack in enumerate(self.stacks):
+            last_alone = self.official and self.pooled and stack[0] in self.groups[0]
+            found = [
+                mean_cosines(query[f"cells{s}"], one[f"cells{s}"])
+                for one in supports[-1 if last_alone else 0 :]
+            ]
+            mean = torch.stack(found).mean(dim=0, keepdim=True)
+            maps.append(resize_corners(mean, _size(query["merged"])))
         return torch.cat(maps, dim=1)
 
-    def _gated(self, reduced: Tensor, masks: Tensor) -> Tensor:
-        """Support maps [K, C, h, w], their channels scaled by a gate, averaged: [1, C, h, w]."""
-        near = F.interpolate(masks, size=reduced.shape[-2:], mode="nearest")
-        gates = self.gate((reduced * near).mean(dim=(2, 3), keepdim=True))
-        gated: Tensor = (gates * reduced).mean(dim=0, keepdim=True)
-        return gated
+    def prior(self, supports: Sequence[Features], query: Features, weights: Tensor) -> Tensor:
+        """Priors [1, 1, h, w] in [0, 1] at the size of `c5`, of parts by weights [K]."""
+        found = [
+            highest_cosines(query["deep"], one["deep"], query["lengths"], one["lengths"])
+            for one in supports
+        ]
+        return _weighted(weights, found)[None, None]
 
     def loss_terms(
         self,
@@ -285,12 +329,16 @@ class MSANet(OneWayMethod):
         query = self.encode(query_images)
         classes = _classes(base_class, shape[0], shape[1])
         scores, labels = [], []
-        for b, w in ((b, w) for b in range(shape[0]) for w in range(shape[1])):
-            own = {level: maps[b : b + 1] for level, maps in query.items()}
-            supports = {level: maps[b, w] for level, maps in support.items()}
-            scores.append(self.score(supports, support_masks[b, w], own, classes[b][w]))
-            ignored = query_masks[b] == 255
-            labels.append((query_masks[b] == w + 1).long().masked_fill(ignored, 255))
+        for b in range(shape[0]):
+            own = self.query_part(_cut(query, (b,)))
+            for w in range(shape[1]):
+                parts = [
+                    self.support_part(_cut(support, (b, w, k)), support_masks[b, w, k])
+                    for k in range(shape[2])
+                ]
+                scores.append(self.score(parts, own, classes[b][w]))
+                ignored = query_masks[b] == 255
+                labels.append((query_masks[b] == w + 1).long().masked_fill(ignored, 255))
         truth = torch.stack(labels)
         terms = {
             "main": _loss([s.final for s in scores], truth, self.foreground_weight),
@@ -311,12 +359,27 @@ def similarity_groups(backbone: Backbone) -> tuple[bool, tuple[tuple[str, ...], 
     return False, (blocks["c3"], blocks["c4"], blocks["c5"])
 
 
-def _weighted(weights: Tensor, maps: Tensor) -> Tensor:
-    """Sum [1, C, h, w] of maps [K, C, h, w] by weights [K]."""
-    return (weights[:, None, None, None] * maps).sum(dim=0, keepdim=True)
+def _stacks(backbone: Backbone, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Names in order, those in a row whose maps have one form together."""
+    for _, alike in groupby(names, key=backbone.size_of):
+        yield tuple(alike)
 
 
-def _join(features: Features, size: tuple[int, int]) -> Tensor:
+def _weighted(weights: Tensor, maps: Sequence[Tensor]) -> Tensor:
+    """Sum of K maps of one shape by weights [K]."""
+    return torch.stack([weight * one for weight, one in zip(weights, maps, strict=True)]).sum(dim=0)
+
+
+def _cut(features: Features, place: tuple[int, ...]) -> Features:
+    """Features [1, C, h, w] a level of the image at a place."""
+    return {level: maps[place][None] for level, maps in features.items()}
+
+
+def _size(maps: Tensor) -> Size:
+    return maps.shape[-2], maps.shape[-1]
+
+
+def _join(features: Features, size: Size) -> Tensor:
     """`c4` and `c3` at one size, joined."""
     return torch.cat([features["c4"], resize_corners(features["c3"], size)], dim=1)
 

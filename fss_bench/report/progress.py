@@ -24,14 +24,15 @@ GIVEN = ("episodes", "coco_episodes", "short_classes")
 """Rules that tell no pass from another."""
 
 
-def pass_label(settings: "Sequence[Setting]") -> str:
-    """What a pass is about, short enough to stand before a bar."""
+def pass_label(settings: "Sequence[Setting]", method: str = "") -> str:
+    """What a pass is about, short enough to stand before a bar; of several methods, which."""
     lead, protocol = settings[0], settings[0].protocol
     changes = [f"{k}={v}" for k, v in protocol.changes.items() if k not in GIVEN]
     which = [protocol.name] if protocol.name != "standard" else []
     if len(settings) > 1:
         which, changes = [f"{len(settings)} protocols"], []
-    text = " ".join([f"fold {lead.fold} {lead.shots}-shot", *which, *changes])
+    named = [method] if method else []
+    text = " ".join([*named, f"fold {lead.fold} {lead.shots}-shot", *which, *changes])
     return text if len(text) <= LABEL_LENGTH else text[: LABEL_LENGTH - 1] + "…"
 
 
