@@ -203,18 +203,17 @@ def msanet(method: Any, backbone: Any, supports: Tensor, masks: Tensor, query: T
     similar = torch.cat([found.mean(dim=0) for found in maps], dim=1)
     priors = torch.cat([_prior(asked["c5"], s["c5"], m) for s, m in zip(shown, on, strict=True)])
     gated = [_gated(method, r, m) for r, m in zip(reduced, on, strict=True)]
-    meta = method.meta(
-        torch.cat(
-            [
-                reduced_query,
-                (weights * prototypes).sum(dim=0, keepdim=True).expand(-1, -1, *size),
-                method.hyper_final(similar),
-                (weights * priors).sum(dim=0, keepdim=True),
-                torch.stack(gated).mean(dim=0),
-            ],
-            dim=1,
-        )
+    merged = torch.cat(
+        [
+            reduced_query,
+            (weights * prototypes).sum(dim=0, keepdim=True).expand(-1, -1, *size),
+            method.hyper_final(similar),
+            (weights * priors).sum(dim=0, keepdim=True),
+            torch.stack(gated).mean(dim=0),
+        ],
+        dim=1,
     )
+    meta = method.meta(method.meta.init_merge[0](merged))
     base = method.learner_base(asked["c5"])
     final = method.ensemble(meta, base, (weights.flatten() * distances).sum())
     return resize_corners(final, masks.shape[-2:])

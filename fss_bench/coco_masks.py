@@ -194,11 +194,11 @@ def class_masks(
 
 
 def _image_counts(height: int, width: int, masks: Mapping[int, NDArray[np.bool_]]) -> ImageCounts:
-    pixels = {class_id: int(mask.sum()) for class_id, mask in masks.items()}
+    pixels = {class_id: int(np.count_nonzero(mask)) for class_id, mask in masks.items()}
     covered = _nothing((height, width))
     for mask in masks.values():
         covered |= mask
-    pixels[0] = int(height * width - covered.sum())
+    pixels[0] = int(height * width - np.count_nonzero(covered))
     rles = {
         class_id: rle_tools.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
         for class_id, mask in masks.items()
@@ -216,7 +216,7 @@ def _paint(
     instances: Sequence[tuple[int, NDArray[np.bool_]]], shape: tuple[int, int], overlap: Overlap
 ) -> dict[int, NDArray[np.bool_]]:
     if overlap == "smaller":
-        instances = sorted(instances, key=lambda found: -int(found[1].sum()))
+        instances = sorted(instances, key=lambda found: -np.count_nonzero(found[1]))
     masks: dict[int, NDArray[np.bool_]] = {}
     for class_id, mask in instances:
         if overlap != "both":

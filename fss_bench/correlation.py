@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fss_bench.ops import resize_corners
-from fss_bench.products import convolves, product
+from fss_bench.products import convolves, product, product_over_rows
 
 
 class Pairs(NamedTuple):
@@ -28,8 +28,8 @@ class Pairs(NamedTuple):
 
 
 def query_cells(maps: Tensor) -> Tensor:
-    """Maps [n, C, h, w] as unit vectors over channels, contiguous."""
-    return _unit(maps, 1)
+    """Cells of maps [n, C, h, w] as unit vectors, [n, h, w, C], contiguous."""
+    return _unit(maps.permute(0, 2, 3, 1))
 
 
 def support_cells(maps: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,23 +47,24 @@ def support_cells(maps: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     where = torch.full_like(flat, -1, dtype=torch.long)
     where[inside] = torch.arange(len(inside), device=where.device)
     cells = maps.flatten(2).index_select(2, inside) * flat[inside]
-    return _unit(cells.mT.contiguous(), 2), where.reshape(weights.shape)
+    return _unit(cells.mT), where.reshape(weights.shape)
 
 
 def correlation(query: Tensor, cells: Tensor, where: Tensor) -> Pairs:
     """Cosine similarity, negative ones set to 0, of all pairs of cells; a channel for each block.
 
     Args:
-        query: [n, C, h, w], see `query_cells`.
+        query: [n, h, w, C], see `query_cells`.
         cells, where: [n, m, C] and [h', w'], see `support_cells`.
     """
-    flat, size = query.flatten(2), query.shape[-2:]
+    flat, size = query.flatten(1, 2), query.shape[1:3]
     if not convolves(cells, flat):
-        return Pairs((cells @ flat).relu().transpose(0, 1).unflatten(2, size), where)
-    rows = flat.new_empty(cells.shape[1], len(cells), flat.shape[2])
+        found = (cells @ flat.mT).relu().transpose(0, 1)
+        return Pairs(found.reshape(*found.shape[:2], *size), where)
+    rows = flat.new_empty(cells.shape[1], len(cells), flat.shape[1])
     for block, (shown, asked) in enumerate(zip(cells, flat, strict=True)):
-        torch.clamp(product(shown, asked), min=0, out=rows[:, block])
-    return Pairs(rows.unflatten(2, size), where)
+        torch.clamp(product_over_rows(asked, shown).mT, min=0, out=rows[:, block])
+    return Pairs(rows.reshape(*rows.shape[:2], *size), where)
 
 
 class CenterPivotConv4d(nn.Module):
@@ -100,32 +101,39 @@ class CenterPivotConv4d(nn.Module):
 
     def _over_all(self, rows: Tensor, taps: Tensor) -> Tensor:
         """Rows [p, C2, h, w] of all taps [p, kernel^2] at once, with a row of zeros for none."""
-        padded = torch.cat([rows, torch.zeros_like(rows[:1])]) if len(rows) else _zeros(rows)
+        padded = torch.cat([rows, rows.new_zeros(1, *rows.shape[1:])])
         over_query = self.conv1(padded[taps[:, taps.shape[1] // 2]])
         near = padded[taps].flatten(1, 2)
         return over_query + F.conv2d(near, self._taps_first(), self.conv2.bias)  # type: ignore[no-any-return]
 
     def _over_some(self, rows: Tensor, taps: Tensor) -> Tensor:
         """As `_over_all`, of the rows that there are: for a CPU where nothing learns."""
-        pivots = taps[:, taps.shape[1] // 2]
-        there = (pivots >= 0).nonzero()[:, 0]
+        table, centre = taps.tolist(), taps.shape[1] // 2
+        there = [p for p, near in enumerate(table) if near[centre] >= 0]
+        pivots = _picked(rows, [table[p][centre] for p in there])
+        out = F.conv2d(pivots, self.conv1.weight, padding=self.kernel // 2)
+        if len(there) < len(table):
+            every = out.new_zeros(len(table), *out.shape[1:])
+            out = every.index_copy_(0, torch.tensor(there, dtype=torch.long), out)
+        weight = self._taps_first().reshape(out.shape[1], -1, rows.shape[1])
+        for sums, near in zip(out.flatten(2), table, strict=True):
+            if seen := [tap for tap, row in enumerate(near) if row >= 0]:
+                values = _picked(rows, [near[tap] for tap in seen]).flatten(0, 1).flatten(1)
+                sums += product(weight[:, seen].flatten(1), values)
         bias = cast("Tensor", self.conv1.bias) + cast("Tensor", self.conv2.bias)
-        out = bias[:, None, None].repeat(len(taps), 1, *rows.shape[-2:])
-        if len(there):
-            pivot_rows = rows.index_select(0, pivots[there])
-            over_query = F.conv2d(pivot_rows, self.conv1.weight, bias, padding=self.kernel // 2)
-            out.index_copy_(0, there, over_query)
-        weight = self._taps_first().unflatten(1, (-1, rows.shape[1]))[..., 0, 0]
-        for found, near in zip(out.flatten(2), taps, strict=True):
-            seen = (near >= 0).nonzero()[:, 0]
-            if len(seen):
-                values = rows.index_select(0, near[seen]).reshape(-1, found.shape[1])
-                found += product(weight.index_select(1, seen).flatten(1), values)
-        return out
+        return out.add_(bias[:, None, None])
 
     def _taps_first(self) -> Tensor:
         """`conv2`'s weight for the rows of all taps in turn, [C2, kernel^2 C, 1, 1]."""
         return self.conv2.weight.flatten(2).mT.flatten(1)[..., None, None]
+
+
+def _picked(rows: Tensor, numbers: Sequence[int]) -> Tensor:
+    """Rows by number; not copied if they follow one another."""
+    first = numbers[0] if numbers else 0
+    if list(numbers) == list(range(first, first + len(numbers))):
+        return rows[first : first + len(numbers)]
+    return rows[list(numbers)]
 
 
 class SqueezeBlock(nn.Sequential):
@@ -161,13 +169,13 @@ class SqueezeBlock(nn.Sequential):
 def normalised(rows: Tensor, norm: nn.GroupNorm) -> Tensor:
     """Group norm over the rows too, then ReLU, of rows [m, C, h, w]; `rows` may be overwritten."""
     rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-    groups = rows.unflatten(1, (norm.num_groups, -1)).flatten(2)
+    groups = rows.reshape(len(rows), norm.num_groups, -1)
     free = not torch.is_grad_enabled()
     mean = groups.mean(dim=2).mean(dim=0)[:, None]
     centred = groups.sub_(mean) if free else groups - mean
     squares = torch.linalg.vector_norm(centred, dim=2).square().mean(dim=0) / centred.shape[2]
     inverse = (squares + norm.eps).rsqrt()[:, None]
-    scale = (norm.weight.unflatten(0, (norm.num_groups, -1)) * inverse).flatten()[:, None, None]
+    scale = (norm.weight.reshape(norm.num_groups, -1) * inverse).flatten()[:, None, None]
     shift, values = norm.bias[:, None, None], centred.view_as(rows)
     return values.mul_(scale).add_(shift).relu_() if free else F.relu(values * scale + shift)
 
@@ -179,8 +187,8 @@ def resize_pairs(pairs: Pairs, like: Pairs) -> Pairs:
     """
     rows, size = pairs.rows, (like.where.shape[0], like.where.shape[1])
     if pairs.where.shape != like.where.shape:
-        grid = rows.flatten(1).mT.unflatten(1, pairs.where.shape)[None]
-        rows = resize_corners(grid, size)[0].flatten(1).mT.unflatten(1, rows.shape[1:])
+        grid = rows.flatten(1).mT.reshape(1, -1, *pairs.where.shape)
+        rows = resize_corners(grid, size)[0].flatten(1).mT.reshape(-1, *rows.shape[1:])
     return _every(resize_corners(rows, (like.rows.shape[2], like.rows.shape[3])), size)
 
 
@@ -189,13 +197,9 @@ def _every(rows: Tensor, size: tuple[int, int]) -> Pairs:
     return Pairs(rows, torch.arange(len(rows), device=rows.device).reshape(size))
 
 
-def _unit(vectors: Tensor, dim: int) -> Tensor:
-    """Unit vectors over a dimension; 1e-5 is added to their lengths."""
-    exact = vectors.to(torch.promote_types(vectors.dtype, torch.float32))  # squares overflow fp16
-    lengths: Tensor = torch.linalg.vector_norm(exact, dim=dim, keepdim=True)
+def _unit(cells: Tensor) -> Tensor:
+    """Unit vectors over the last axis, contiguous; 1e-5 is added to their lengths."""
+    exact = cells.to(torch.promote_types(cells.dtype, torch.float32))  # squares overflow fp16
+    exact = exact.contiguous()
+    lengths: Tensor = torch.linalg.vector_norm(exact, dim=-1, keepdim=True)
     return exact / (lengths + 1e-5)
-
-
-def _zeros(rows: Tensor) -> Tensor:
-    """One row of zeros in the shape of none."""
-    return rows.new_zeros(1, *rows.shape[1:])

@@ -151,11 +151,15 @@ class ImageStore:
         return found
 
     def _own(self, value: Tensor) -> Tensor:
-        """A tensor with memory of its own alone, in the order that the disk gives it back in."""
+        """A tensor with memory of its own alone, in the order that the disk gives it back in.
+
+        What workers load lies in memory shared with them: each such tensor holds a file open.
+        """
         if self._stored is not None and value.is_floating_point():
             value = value.to(self._stored)
         whole = value.untyped_storage().nbytes() == value.numel() * value.element_size()
-        return value if whole and value.is_contiguous() else value.contiguous().clone()
+        shared = value.device.type == "cpu" and value.is_shared()
+        return value if whole and value.is_contiguous() and not shared else _copy(value)
 
     def _encode(self, pixels: Sequence[Tensor], used: Sequence[int]) -> dict[int, list[Features]]:
         """Method -> features [1, C, h, w] of every image of a group."""
@@ -264,3 +268,7 @@ class ImageStore:
         if self._stored is None:
             return dict(kept)
         return {k: v.float() if v.is_floating_point() else v for k, v in kept.items()}
+
+
+def _copy(value: Tensor) -> Tensor:
+    return value.clone(memory_format=torch.contiguous_format)

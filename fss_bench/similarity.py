@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fss_bench.ops import resize_corners
-from fss_bench.products import convolves, product_over_rows
+from fss_bench.products import convolves, product, product_over_rows
 
 Size = tuple[int, int]
 P = ParamSpec("P")
@@ -70,19 +70,12 @@ def masked_means(maps: Tensor, masks: Tensor) -> Tensor:
     return sums / (masks.sum(dim=(2, 3), keepdim=True) + 0.0005)
 
 
-@in_fp32
-def rows_of(maps: Tensor) -> Tensor:
-    """The cells of maps [1, C, h, w] as rows [h, w, C], in memory of their own."""
-    rows = maps.float()[0].flatten(1).mT.clone(memory_format=torch.contiguous_format)
-    return rows.reshape(*maps.shape[-2:], -1)
-
-
 def unit_cells(maps: Sequence[Tensor]) -> Tensor:
     """The cells of n blocks' maps [1, C, h, w] as unit vectors [n, h, w, C], contiguous."""
     _, channels, *size = maps[0].shape
-    rows = torch.empty(len(maps), *size, channels, device=maps[0].device)
+    rows = torch.empty(len(maps), *size, channels, dtype=torch.float32, device=maps[0].device)
     for block, one in enumerate(maps):
-        rows[block].flatten(0, 1).copy_(one[0].flatten(1).mT)
+        rows[block].copy_(one[0].permute(1, 2, 0))
     return _unit(rows)
 
 
@@ -142,8 +135,11 @@ def cells_under(maps: Tensor, mask: Tensor) -> Tensor:
 def highest_cosines(query: Tensor, support: Tensor, of_query: Tensor, of_support: Tensor) -> Tensor:
     """Highest cosine of every query cell with support cells, stretched to [0, 1].
 
+    Deep cells are much alike, and stretching makes differences of cosines large: the products are
+    those that add up channels in parts, which round less.
+
     Args:
-        query: [h, w, C].
+        query: [C, h, w].
         support: [P, C], P at least 1.
         of_query: [h, w] lengths.
         of_support: [P] lengths.
@@ -151,15 +147,15 @@ def highest_cosines(query: Tensor, support: Tensor, of_query: Tensor, of_support
     Returns:
         [h, w] in [0, 1]; zeros where all are equal.
     """
-    cells, lengths = query.flatten(0, 1), of_query.flatten()
+    cells, lengths = query.flatten(1), of_query.flatten()
     peaks = []
-    parts = (_chunks(rows, len(cells)) for rows in (support, of_support[:, None]))
+    parts = (_chunks(rows, len(lengths)) for rows in (support, of_support[:, None]))
     for part, others in zip(*parts, strict=True):
-        cosines = product_over_rows(part, cells).mT
-        peaks.append((cosines / (lengths[:, None] * others[:, 0] + 1e-7)).amax(dim=1))
+        cosines = product(part, cells) / (others * lengths + 1e-7)
+        peaks.append(cosines.amax(dim=0))
     best = torch.stack(peaks).amax(dim=0)
     stretched: Tensor = (best - best.min()) / (best.max() - best.min() + 1e-7)
-    return stretched.reshape(query.shape[:2])
+    return stretched.reshape(of_query.shape)
 
 
 @in_fp32
@@ -167,7 +163,8 @@ def gram(maps: Tensor) -> Tensor:
     """Cosines [C, C] of the channels of maps [1, C, h, w]."""
     channels = maps.float()[0].flatten(1)
     lengths = channels.norm(dim=1)
-    return product_over_rows(channels, channels) / (lengths[:, None] * lengths + 1e-7)
+    cosines: Tensor = product_over_rows(channels, channels) / (lengths[:, None] * lengths + 1e-7)
+    return cosines
 
 
 @in_fp32

@@ -65,8 +65,9 @@ def test_tasks_of_a_warm_start_read_no_annotation_file(
 
     monkeypatch.setattr(coco_masks, "read_annotations", fail)
     figures = study.run_task("warm", root)
-    assert set(figures) == {"seconds", "peak_mb", "held_mb"}
+    assert set(figures) == {"seconds", "cpu_seconds", "peak_mb", "held_mb"}
     assert figures["seconds"] > 0
+    assert figures["cpu_seconds"] > 0
     assert figures["peak_mb"] >= figures["held_mb"]
     study.run_task("specs", root)
     setting = create_setting(create_dataset("coco20i", root), fold=0, shots=5, episodes=20000)
@@ -92,12 +93,12 @@ def test_memory_is_what_a_task_took(study: ModuleType, monkeypatch: pytest.Monke
 
 
 def figures(seconds: float, peak: float, digest: str | None = None) -> dict[str, object]:
-    told = {"seconds": seconds, "peak_mb": peak, "held_mb": peak / 2, "process_seconds": 9.0}
-    return {**told, "digest": digest}
+    told = {"seconds": seconds, "cpu_seconds": 2 * seconds, "peak_mb": peak, "held_mb": peak / 2}
+    return {**told, "process_seconds": seconds + 1, "digest": digest}
 
 
 def test_what_it_tells(study: ModuleType) -> None:
-    *_, compared, digests = study.told(
+    _, theirs, ours, _, compared, digests = study.told(
         {
             "cold": [],
             "pycocotools": [figures(9, 800), figures(10, 1000), figures(12, 1000)],
@@ -105,6 +106,9 @@ def test_what_it_tells(study: ModuleType) -> None:
             "specs": [figures(1, 40, "abc"), figures(1, 40, "abc")],
         }
     )
+    for text in ("10.000 (9.000-12.000)", "20.00 (18.00-24.00)", "1000 (800-1000)", "500", "11.00"):
+        assert text in theirs
+    assert "0.200 (0.100-0.300)" in ours
     assert "50.0 (at least 30.0) times as fast" in compared
     assert "1/25.0 (at least 16.0) of its memory at the peak" in compared
     assert digests == "digest of the specs: abc"

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import SHARED
+from hsnet_reference import as_6d, slow_head
 from parity import (
     Golden,
     check_gradients,
@@ -22,7 +23,7 @@ from parity import (
 from torch import Tensor
 
 from fss_bench import create_backbone, create_method
-from fss_bench.backbone import Backbone, Level, WeightsInfo
+from fss_bench.backbone import Backbone, Features, Level, WeightsInfo
 from fss_bench.checkpoint_loading import load_checkpoint
 from fss_bench.checkpoints.hsnet import LAYOUT
 from fss_bench.errors import FssBenchError
@@ -67,7 +68,7 @@ class Run:
         self.passed: dict[str, list[tuple[Tensor, Tensor]]] = defaultdict(list)
         handles = [
             getattr(self.method, ours).register_forward_hook(
-                lambda _, given, out, name=name: self._keep(name, given[0], out)
+                lambda _, given, out, name=name: self._keep(name, as_6d(given[0]), as_6d(out))
             )
             for name, ours in ENCODERS.items()
         ]
@@ -78,8 +79,13 @@ class Run:
         )
         self.wanted_gradients = golden.facts.get("grad_l2_eval_mode")
         with torch.set_grad_enabled(self.wanted_gradients is not None):
-            support = self.method.encode(images[0, 0])
-            self.logits = self.method.shot_logits(support, masks[0, 0], self.method.encode(query))
+            asked = self.method.query_part(self.method.encode(query))
+            shown = [
+                self.method.support_part(self.method.encode(image[None]), mask)
+                for image, mask in zip(images[0, 0], masks[0, 0], strict=True)
+            ]
+            size = (masks.shape[-2], masks.shape[-1])
+            self.logits = torch.cat([self.method.shot_logits(s, asked, size) for s in shown])
         for handle in handles:
             handle.remove()
 
@@ -227,12 +233,81 @@ def test_any_backbone_and_side(backbone: str, size: int, shots: int, ways: int) 
     assert empty.isfinite().all()
 
 
+def head_masks(size: int) -> dict[str, Tensor]:
+    """Masks [size, size] of some pixels, one cell, all and none."""
+    some, one = (torch.zeros(size, size, dtype=torch.uint8) for _ in range(2))
+    some[size // 4 : size // 2, size // 3 :] = 1
+    some[: size // 8] = 255
+    one[0, 0] = 1
+    return {"some": some, "one": one, "all": torch.ones_like(one), "none": torch.zeros_like(one)}
+
+
+def random_features(method: HSNet, size: int, seed: int) -> Features:
+    """Maps [1, C, h, w] of every block at the sizes that the backbone has of such images."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        shapes = {n: m.shape for n, m in method.encode(torch.zeros(1, 3, size, size)).items()}
+    return {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("name", ["some", "one", "all", "none"])
+@pytest.mark.parametrize(
+    ("backbone", "size"), [("resnet18", 97), ("tf_efficientnet_lite0", 130), ("vgg16", 264)]
+)
+def test_the_head_equals_its_formulas(backbone: str, size: int, name: str) -> None:
+    method, mask = hsnet(backbone), head_masks(size)[name]
+    support, query = random_features(method, size, 1), random_features(method, size, 2)
+    if name == "one":  # in the corner, which every resize keeps
+        wheres = [v for k, v in method.support_part(support, mask).items() if k[:-1] == "where"]
+        assert [int((where >= 0).sum()) for where in wheres] == [1, 1, 1]
+    with torch.no_grad():
+        wanted = slow_head(method, support, mask, query)
+        found = method.segment_one(support, mask[None], query)
+    assert float(wanted.std()) > 1e-4
+    torch.testing.assert_close(found, wanted, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["some", "all", "none"])
+def test_gradients_of_the_head_equal_those_of_its_formulas(name: str) -> None:
+    method, mask = hsnet("resnet18").double(), head_masks(97)[name]
+    support, query = (
+        {name: maps.double() for name, maps in random_features(method.float(), 97, seed).items()}
+        for seed in (1, 2)
+    )
+    method.double().train()
+    target = (torch.arange(97 * 97).reshape(1, 97, 97) % 5 == 0).long()
+    learns = {name: p for name, p in method.named_parameters() if p.requires_grad}
+    found, wanted = (
+        torch.autograd.grad(F.cross_entropy(logits, target), list(learns.values()))
+        for logits in (
+            method.segment_one(support, mask[None], query),
+            slow_head(method, support, mask, query),
+        )
+    )
+    for parameter, ours, theirs in zip(learns, found, wanted, strict=True):
+        atol = 1e-7 * float(theirs.norm()) + 1e-13
+        torch.testing.assert_close(ours, theirs, atol=atol, rtol=0, msg=parameter)
+
+
+def test_parts_hold_only_cells_under_the_mask() -> None:
+    method = hsnet("resnet18")
+    features, masks = random_features(method, 97, 1), head_masks(97)
+    kept = {
+        name: sum(v.nbytes for v in method.support_part(features, mask).values())
+        for name, mask in masks.items()
+    }
+    assert kept["none"] < kept["one"] < kept["some"] < 0.3 * kept["all"]
+    asked = method.query_part(features)
+    assert asked.keys() == {"cells0", "cells1", "cells2"}
+    assert sum(v.numel() for v in asked.values()) == sum(v.numel() for v in features.values())
+
+
 def test_stages_whose_supports_are_squeezed_to_different_sizes() -> None:
     # VGG's pools round down: 33, 16 and 8 cells become 2, 1 and 1
     method, (images, masks, query, _) = hsnet("vgg16"), episode(1, 264)
     sizes = []
     for part in (method.encoder_c3, method.encoder_c4, method.encoder_c5):
-        part.register_forward_hook(lambda _, __, out: sizes.append(out.shape[-1]))
+        part.register_forward_hook(lambda _, __, out: sizes.append(out.where.shape[-1]))
     with torch.no_grad():
         logits = method(images, masks, query)
     assert sizes == [2, 1, 1]
@@ -243,10 +318,14 @@ def test_shots_are_answered_alone_and_vote() -> None:
     method = hsnet("tf_efficientnet_lite0")
     images, masks, query, _ = episode(3, 64)
     with torch.no_grad():
-        alone = torch.cat([method(images[:, :, [k]], masks[:, :, [k]], query) for k in range(3)])
-        alone_votes = method(images, masks, query)
+        shown, asked = method.encode(images[0, 0]), method.encode(query)
+        singly = [{name: maps[k : k + 1] for name, maps in shown.items()} for k in range(3)]
+        alone = torch.cat(
+            [method.segment_one(one, masks[0, 0, [k]], asked) for k, one in enumerate(singly)]
+        )
+        alone_votes = method.segment_one(shown, masks[0, 0], asked)
         method.train()
-        mean = method(images, masks, query)
+        mean = method.segment_one(shown, masks[0, 0], asked)
     assert (alone[0] - alone[1]).abs().max() > 1e-5
     torch.testing.assert_close(alone_votes, vote_logits(alone), atol=0, rtol=0)
     torch.testing.assert_close(mean[0], alone.mean(dim=0), atol=1e-5, rtol=0)

@@ -1,5 +1,6 @@
 import ast
 import re
+from collections import defaultdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,15 +31,28 @@ from fss_bench.checkpoint import layouts, read_checkpoint
 from fss_bench.checkpoint_loading import create_from_checkpoint, load_checkpoint
 from fss_bench.errors import FssBenchError, WeightsError
 from fss_bench.methods import msanet as module
-from fss_bench.methods.msanet import CARD, MSANet
+from fss_bench.methods.msanet import CARD, MSANet, Scores
 from fss_bench.ops import resize_corners
-from fss_bench.pspnet import PyramidPooling
-from fss_bench.similarity import chained_masks, inside, similarity_map
+from fss_bench.pspnet import PyramidPooling, psp_head, spread_convolution
+from fss_bench.similarity import chained_masks, inside
 
 GOLDENS = [path.stem for path in golden_files(SHARED / "golden", "msanet_*")]
 KEYS = sorted(path.stem for path in (SHARED / "golden" / "keys").glob("msanet_*_keys.txt"))
 ATOL = 5e-5  # golden/README.md
-MERGED = {"query_feat": 256, "supp_pro": 256, "hyper_final": 64, "corr_query_mask": 1, "gam": 256}
+WATCHED = {
+    "down_query": "down_query",
+    "down_supp": "down_supp",
+    "gate": "gate",
+    "shot_weights": "weights",
+    "hyper_final": "hyper_final",
+    "meta.init_merge.1": "init_merge",
+    "learner_base": "learner_base",
+    **{f"meta.aspp.branches.{i}": f"branch{i}" for i in range(5)},
+    "meta.res1.1": "res1_meta",
+    "meta.res2": "res2_meta",
+    "meta.cls": "cls_meta",
+}
+"""Our modules that run as a whole -> names in golden files."""
 
 
 def official_shapes(backbone: str, shots: int) -> dict[str, tuple[int, ...]]:
@@ -60,6 +74,17 @@ def empty_state(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
     }
 
 
+def parts_of(
+    method: MSANet, support: Features, masks: Tensor, query: Features
+) -> tuple[list[Features], Features]:
+    """Parts of supports, features [K, C, h, w] a level and masks [K, H, W], and of a query."""
+    shots = [
+        method.support_part({level: maps[k : k + 1] for level, maps in support.items()}, mask)
+        for k, mask in enumerate(masks)
+    ]
+    return shots, method.query_part(query)
+
+
 class Run:
     """One golden file through our network: eval answer, intermediate maps, losses, gradients."""
 
@@ -73,19 +98,9 @@ class Run:
         self.layout = layouts()[checkpoint.layout]
         method = create_from_checkpoint(checkpoint)
         assert isinstance(method, MSANet)
-        self.method, self.maps = method, {}
-        self.given: dict[str, Tensor] = {}
-        for ours, theirs in (
-            ("down_query", "down_query"),
-            ("hyper_final", "hyper_final"),
-            ("hyper_final.0", "hyper_final.0"),
-            ("meta.init_merge", "init_merge"),
-            ("learner_base", "learner_base"),
-            ("meta.aspp", "ASPP_meta"),
-            ("meta.res1", "res1_meta"),
-            ("meta.res2", "res2_meta"),
-            ("meta.cls", "cls_meta"),
-        ):
+        self.method = method
+        self.maps: dict[str, list[Tensor]] = defaultdict(list)
+        for ours, theirs in WATCHED.items():
             self._watch(ours, theirs)
         support, masks, query = golden.episode("support_label_")
         self.masks, self.size = masks[0, 0], (masks.shape[-2], masks.shape[-1])
@@ -94,11 +109,28 @@ class Run:
             self.features = self._features(query)
             self.query = {level: self.features[level] for level in method.levels}
             self.final = method.segment_one(features, self.masks, self.query)
-            deep = self.maps["learner_base"]
-            self.meta = resize_corners(self.maps["cls_meta"], self.size)
-            self.base = resize_corners(deep, self.size)
-        self.seen, self.inputs = dict(self.maps), dict(self.given)
+            self.similarities, self.parts = self._joined(features)
+        self.seen = {name: maps[0] for name, maps in self.maps.items()}
+        whole, *branches = (self.seen.pop(f"branch{i}") for i in range(5))
+        spread = whole.expand(-1, -1, *branches[0].shape[-2:])
+        self.seen["ASPP_meta"] = torch.cat([spread, *branches], dim=1)
+        self.meta = resize_corners(self.seen["cls_meta"], self.size)
+        self.base = resize_corners(self.seen["learner_base"], self.size)
         self.terms = self._train(features, support, masks, query)
+
+    def _joined(self, support: Features) -> tuple[Tensor, dict[str, Tensor]]:
+        """Similarity maps, and what the published code joins for its first layer."""
+        method, shots = self.method, range(len(self.masks))
+        gated = [g * r for g, r in zip(self.maps["gate"], self.maps["down_supp"], strict=True)]
+        parts, own = parts_of(method, support, self.masks, self.query)
+        weights = self.maps["weights"][0]
+        return method.similarities(parts, own), {
+            "query_feat": self.maps["down_query"][0],
+            "supp_pro": sum(weights[k] * parts[k]["prototype"] for k in shots),
+            "hyper_final": self.maps["hyper_final"][0],
+            "corr_query_mask": method.prior(parts, own, weights),
+            "gam": torch.stack(gated).mean(dim=0),
+        }
 
     def _features(self, query: Tensor) -> Features:
         """All that the method takes of the query, and what else the golden file tells of."""
@@ -106,8 +138,8 @@ class Run:
         return self.method.backbone(query, [*self.method.levels, *further])
 
     def _watch(self, ours: str, theirs: str) -> None:
-        def keep(_: Any, given: tuple[Tensor], out: Tensor) -> None:
-            self.maps[theirs], self.given[theirs] = out.detach(), given[0].detach()
+        def keep(_: Any, __: tuple[Tensor], out: Tensor) -> None:
+            self.maps[theirs].append(out.detach())
 
         self.method.get_submodule(ours).register_forward_hook(keep)
 
@@ -158,20 +190,15 @@ def test_scores_are_the_published(published: Run) -> None:
 
 def test_maps_on_the_way_are_the_published(published: Run) -> None:
     tensors, facts = published.golden.tensors, published.golden.facts
-    close(
-        published.inputs["hyper_final.0"],
-        tensors["hyper_cat_before_conv"],
-        ATOL,
-        "hyper_cat_before_conv",
-    )
+    close(published.similarities, tensors["hyper_cat_before_conv"], ATOL, "hyper_cat_before_conv")
     close(published.seen["hyper_final"], tensors["hyper_final"], ATOL, "hyper_final")
-    merged = published.inputs["init_merge"].split(list(MERGED.values()), dim=1)
-    parts = dict(zip(MERGED, merged, strict=True))
-    close(parts["supp_pro"][..., :1, :1], tensors["supp_pro"], ATOL, "supp_pro")
+    parts = published.parts
+    close(parts["supp_pro"], tensors["supp_pro"], ATOL, "supp_pro")
     close(parts["corr_query_mask"], tensors["corr_query_mask"], ATOL, "corr_query_mask")
     assert set(facts["merge_in_stats"]) == set(parts)
     for name, wanted in facts["merge_in_stats"].items():
-        check_statistics(parts[name], wanted, ATOL, name)
+        spread = parts[name].expand(-1, -1, *parts["gam"].shape[-2:])
+        check_statistics(spread, wanted, ATOL, name)
     for name, wanted in facts["head_stats"].items():
         check_statistics(published.seen[name.removeprefix("o_")], wanted, ATOL, name)
 
@@ -328,23 +355,203 @@ def test_the_same_shot_three_times_says_no_more_than_once(name: str) -> None:
     torch.testing.assert_close(found, once, atol=1e-5, rtol=0)
 
 
+def slow_map(query: Tensor, support: Tensor, mask: Tensor) -> Tensor:
+    """Mean positive cosine [1, 1, h, w] of all cells: query, support [1, C, h, w], mask [h, w]."""
+    kept = inside(mask.flatten())
+    cells, others = query[0].flatten(1), support[0].flatten(1)[:, kept] * mask.flatten()[kept]
+    cells, others = (maps / (maps.norm(dim=0) + 1e-5) for maps in (cells, others))
+    cosines = (others.T @ cells).clamp(min=0).sum(dim=0) / max(1, len(kept))
+    return cosines.view(1, 1, *query.shape[-2:])
+
+
+def slow_prior(query: Tensor, support: Tensor, mask: Tensor) -> Tensor:
+    """Highest cosine of all cells, stretched: arguments as in `slow_map`."""
+    cells, others = query[0].flatten(1), (support[0] * mask).flatten(1)
+    cosines = others.T @ cells / (others.norm(dim=0)[:, None] * cells.norm(dim=0) + 1e-7)
+    best = cosines.amax(dim=0)
+    best = (best - best.min()) / (best.max() - best.min() + 1e-7)
+    return best.view(1, 1, *query.shape[-2:])
+
+
+def slow_similarities(
+    method: MSANet, support: Features, masks: Tensor, query: Features
+) -> list[Tensor]:
+    """Maps [K, 1, h, w] of every block at the size of c4."""
+    on = (masks == 1).float()[:, None]
+    names = [name for group in method.groups for name in group]
+    first = [] if method.pooled else ["c2"]
+    sizes = [(query[name].shape[-2], query[name].shape[-1]) for name in (*first, *names)]
+    resized = chained_masks(on, sizes)[len(first) :]
+    size = (query["c4"].shape[-2], query["c4"].shape[-1])
+    return [
+        torch.cat(
+            [
+                resize_corners(slow_map(query[n], support[n][k : k + 1], m[k, 0]), size)
+                for k in range(len(masks))
+            ]
+        )
+        for n, m in zip(names, resized, strict=True)
+    ]
+
+
+def slow_scores(
+    method: MSANet, support: Features, masks: Tensor, query: Features, base_class: int | None
+) -> Scores:
+    """The published order of operations: maps joined, one convolution of all, all cells."""
+    size = (query["c4"].shape[-2], query["c4"].shape[-1])
+    on, deep = (masks == 1).float()[:, None], support["c5"]
+
+    def gram(maps: Tensor) -> Tensor:
+        flat = maps.flatten(2)
+        lengths = flat.norm(dim=2)
+        return flat @ flat.mT / (lengths[:, :, None] * lengths[:, None] + 1e-7)
+
+    def reduced(maps: Features, layers: torch.nn.Module) -> Tensor:
+        return layers(torch.cat([maps["c4"], resize_corners(maps["c3"], size)], dim=1))
+
+    distances = (gram(query["c3"]) - gram(support["c3"])).flatten(1).norm(dim=1)
+    distances = distances / query["c3"].shape[1]
+    weights = method.shot_weights(distances)[:, None, None, None]
+    shown = reduced(support, method.down_supp)
+    sized, near = resize_corners(on, size), F.interpolate(on, size, mode="nearest")
+    areas = sized.sum((2, 3), keepdim=True) + 0.0005
+    prototypes = (shown * sized).sum((2, 3), keepdim=True) / areas
+    under = resize_corners(on, (deep.shape[-2], deep.shape[-1]))
+    priors = [slow_prior(query["c5"], d[None], m[0]) for d, m in zip(deep, under, strict=True)]
+    found = slow_similarities(method, support, masks, query)
+    last = len(method.groups[0]) if method.official and method.pooled else 0
+    maps = [m[-1:] if i < last else m.mean(0, keepdim=True) for i, m in enumerate(found)]
+    gated = method.gate((shown * near).mean((2, 3), keepdim=True)) * shown
+    joined = [
+        reduced(query, method.down_query),
+        (weights * prototypes).sum(0, keepdim=True).expand(-1, -1, *size),
+        method.hyper_final(torch.cat(maps, dim=1)),
+        (weights * resize_corners(torch.cat(priors), size)).sum(0, keepdim=True),
+        gated.mean(0, keepdim=True),
+    ]
+    learner = method.meta
+    y = learner.res1(learner.aspp(learner.init_merge(torch.cat(joined, dim=1))))
+    meta = learner.cls(learner.res2(y) + y)
+    base = torch.nn.Sequential.forward(method.learner_base, query["c5"])
+    base = resize_corners(base, size)
+    unlike = (weights.flatten() * distances).sum()
+    return Scores(method.ensemble(meta, base, unlike, base_class), meta, base)
+
+
+def hard_masks(masks: Tensor, kind: str) -> Tensor:
+    """Masks with the last one empty, of one pixel, or whole."""
+    masks = masks.clone()
+    if kind == "empty":
+        masks[-1] = 0
+    elif kind == "pixel":
+        masks[-1], masks[-1, 48, 48] = 0, 1
+    elif kind == "whole":
+        masks[-1] = 1
+    return masks
+
+
+@pytest.mark.parametrize("kind", ["plain", "empty", "pixel", "whole"])
+@pytest.mark.parametrize("shots", [1, 2, 5])
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "vgg16_bn_msanet"])
+def test_scores_equal_the_slow_formulas(name: str, shots: int, kind: str) -> None:
+    for official in (True, False):
+        method = small(name, shots=shots, official=official)
+        support, masks, query = inputs(method, shots)
+        masks = hard_masks(masks, kind)
+        with torch.no_grad():
+            found = method.score(*parts_of(method, support, masks, query), base_class=2)
+            wanted = slow_scores(method, support, masks, query, 2)
+        for ours, slow in zip(found, wanted, strict=True):
+            assert ours.shape == slow.shape
+            torch.testing.assert_close(ours, slow, atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "vgg16_bn_msanet"])
+def test_gradients_equal_those_of_the_slow_formulas(name: str) -> None:
+    method = small(name, shots=2)
+    support, masks, query = inputs(method, shots=2)
+    support, query = (
+        {k: v.requires_grad_() for k, v in given.items()} for given in (support, query)
+    )
+    gradients = []
+    for scores in (
+        method.score(*parts_of(method, support, masks, query)),
+        slow_scores(method, support, masks, query, None),
+    ):
+        method.zero_grad(set_to_none=True)
+        for given in (support, query):
+            for maps in given.values():
+                maps.grad = None
+        (scores.final[:, 1].square().mean() + scores.meta[:, 0].sin().mean()).backward()
+        sources = [*method.named_parameters(), *support.items(), *query.items()]
+        gradients.append([(n, p.grad.clone()) for n, p in sources if p.grad is not None])
+    method.zero_grad(set_to_none=True)
+    found, wanted = gradients
+    assert [n for n, _ in found] == [n for n, _ in wanted]
+    assert {"c3", "c4", "c5", *(n for group in method.groups for n in group)} <= {
+        n for n, _ in found
+    }
+    for (n, ours), (_, slow) in zip(found, wanted, strict=True):
+        # one unit of thousands may be at the kink of its ReLU, and moves this by 3e-3
+        assert (ours - slow).norm() <= 1e-2 * slow.norm(), n
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "vgg16_bn_msanet"])
+def test_an_episode_is_answered_alike_to_the_bit_alone_and_among_others(name: str) -> None:
+    method = small(name)
+    generator = torch.Generator().manual_seed(5)
+    support = torch.rand(2, 1, 2, 3, 97, 97, generator=generator)
+    masks, query = episode(2, batch=2)[1], torch.rand(2, 3, 97, 97, generator=generator)
+    masks[1, 0, 0] = masks[1, 0, 0].T.clone()
+    with torch.no_grad():
+        maps = {
+            k: v.reshape(2, 1, 2, *v.shape[1:])
+            for k, v in method.encode(support.flatten(0, 2)).items()
+        }
+        asked = method.encode(query)
+        both = method.segment(maps, masks, asked)
+        for b in range(2):
+            alone = method.segment(
+                {k: v[b : b + 1] for k, v in maps.items()},
+                masks[b : b + 1],
+                {k: v[b : b + 1] for k, v in asked.items()},
+            )
+            assert torch.equal(alone[0], both[b])
+    assert not torch.equal(both[0], both[1])
+
+
+def test_parts_do_not_know_of_each_other_and_keep_what_is_inside() -> None:
+    method = small()
+    support, masks, query = inputs(method, shots=2)
+    copies = {level: maps.clone() for level, maps in (*support.items(), *query.items())}
+    with torch.no_grad():
+        shots, own = parts_of(method, support, masks, query)
+        (alone,), _ = parts_of(method, {k: v[1:] for k, v in support.items()}, masks[1:], query)
+    for name, value in alone.items():
+        assert torch.equal(value, shots[1][name]), name
+    assert all(torch.equal(maps, copies[level]) for level, maps in query.items())
+    for s, stack in enumerate(method.stacks):
+        assert own[f"cells{s}"].shape[:3] == (len(stack), *query[stack[0]].shape[-2:])
+        kept = shots[0][f"cells{s}"].shape[1]
+        assert 0 < kept < query[stack[0]][0, 0].numel()
+    for part in (*shots, own):
+        assert all(value.is_contiguous() for name, value in part.items() if "cells" in name)
+
+
 def test_vgg_takes_the_first_group_from_the_last_shot() -> None:
     method = small("vgg16_bn_msanet")
     assert [len(group) for group in method.groups] == [3, 3, 1]
+    assert [len(stack) for stack in method.stacks] == [3, 3, 1]
     support, masks, query = inputs(method, shots=2, size=65)
-    on = (masks == 1).float()[:, None]
     sizes = [tuple(query[n].shape[-2:]) for group in method.groups for n in group]
     assert sizes == [(9, 9)] * 3 + [(5, 5)] * 4
-    resized = chained_masks(on, sizes)
-    names = [name for group in method.groups for name in group]
-    each = [
-        resize_corners(similarity_map(query[n], support[n], m), (5, 5))
-        for n, m in zip(names, resized, strict=True)
-    ]
-    found = method.similarities(support, on, query)
-    method.official = False
-    mended = method.similarities(support, on, query)
-    method.official = True
+    each = slow_similarities(method, support, masks, query)
+    with torch.no_grad():
+        parts = parts_of(method, support, masks, query)
+        found = method.similarities(*parts)
+        method.official = False
+        mended = method.similarities(*parts)
+        method.official = True
     for index, maps in enumerate(each):
         mean = maps.mean(dim=0)
         torch.testing.assert_close(mended[:, index], mean, atol=1e-6, rtol=0)
@@ -359,14 +566,15 @@ def test_chain_of_masks_starts_at_c2_where_blocks_are_whole_stages() -> None:
     support, masks, query = inputs(method, shots=1)
     rows, columns = torch.meshgrid(torch.arange(97), torch.arange(97), indexing="ij")
     masks = ((rows - 50) ** 2 + (columns - 40) ** 2 < 500)[None].to(torch.uint8)
-    assert query["c2"].shape == (1, 1, 25, 25)
+    assert query["c2"].shape == (1, 0, 25, 25)
     on = (masks == 1).float()[:, None]
     name = method.groups[0][0]
     weights = chained_masks(on, [(25, 25), (13, 13)])[-1]
-    wanted = resize_corners(similarity_map(query[name], support[name], weights), (7, 7))
-    found = method.similarities(support, on, query)
-    torch.testing.assert_close(found[:, :1], wanted, atol=0, rtol=0)
-    at_once = similarity_map(query[name], support[name], resize_corners(on, (13, 13)))
+    wanted = resize_corners(slow_map(query[name], support[name], weights[0, 0]), (7, 7))
+    with torch.no_grad():
+        found = method.similarities(*parts_of(method, support, masks, query))
+    torch.testing.assert_close(found[:, :1], wanted, atol=1e-6, rtol=0)
+    at_once = slow_map(query[name], support[name], resize_corners(on, (13, 13))[0, 0])
     assert not torch.allclose(wanted, resize_corners(at_once, (7, 7)), atol=1e-4)
 
 
@@ -450,9 +658,8 @@ def test_losses_are_cross_entropies_of_the_three_answers() -> None:
         for b in range(2):
             own = method.encode(query[b : b + 1])
             for w in range(2):
-                scores = method.score(
-                    method.encode(support[b, w]), masks[b, w], own, int(classes[b, w])
-                )
+                parts = parts_of(method, method.encode(support[b, w]), masks[b, w], own)
+                scores = method.score(*parts, int(classes[b, w]))
                 truth = (labels[b] == w + 1).long()
                 truth[labels[b] == 255] = 255
                 for name, logits in (("main", scores.final), ("meta", scores.meta)):
@@ -552,3 +759,31 @@ def test_pyramids_join_their_parts_in_order() -> None:
         weight, bias = atrous.branches[branch][0].parameters()
         wanted = F.conv2d(maps, weight, bias, padding=dilation, dilation=dilation).relu()
         torch.testing.assert_close(found[:, 4 * branch : 4 * branch + 4], wanted)
+
+
+@pytest.mark.parametrize("size", [(7, 7), (9, 5), (1, 1), (6, 3)])
+def test_a_convolution_is_spread_from_the_cells_of_a_grid(size: tuple[int, int]) -> None:
+    weight = torch.randn(5, 4, 3, 3)
+    for grid in ((1, 1), (2, 2), (3, 3), (6, 6), (2, 3)):
+        cells = torch.randn(2, 4, *grid)
+        wanted = F.conv2d(
+            F.interpolate(cells, size, mode="bilinear", align_corners=True), weight, padding=1
+        )
+        found = spread_convolution(cells, weight, size)
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(12, 12), (13, 9), (4, 4)])
+def test_the_base_learner_is_the_same_where_nothing_learns(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    head = psp_head(16, 5).eval()
+    for norm in (m for m in head.modules() if isinstance(m, torch.nn.BatchNorm2d)):
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+    maps = torch.randn(2, 16, *size)
+    wanted = torch.nn.Sequential.forward(head, maps)
+    assert torch.equal(head(maps), wanted)
+    with torch.no_grad():
+        found = head(maps)
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    assert not torch.equal(found, wanted)

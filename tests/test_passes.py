@@ -110,7 +110,7 @@ class Shared:
         return f"fold{fold}.pth" if len(self.modules) > 1 else None
 
 
-def unwatched(_: Sequence[Setting]) -> AbstractContextManager[Progress | None]:
+def unwatched(_: str, settings: Sequence[Setting]) -> AbstractContextManager[Progress | None]:
     return nullcontext()
 
 
@@ -160,7 +160,7 @@ def run_all(
     **kwargs: Any,
 ) -> dict[tuple[str, int], Run]:
     kwargs = {"watch": unwatched, **kwargs}
-    runs = list(evaluate_all(settings, modules, compute, ResultStore(folder), **kwargs))
+    runs = list(evaluate_all(settings, [modules], compute, ResultStore(folder), **kwargs))
     assert len(runs) == len(settings)
     return {(run.record["protocol"]["label"], run.record["fold"]): run for run in runs}
 
@@ -265,7 +265,7 @@ def test_shot_counts_share_images(
     found = list(
         evaluate_all(
             settings,
-            Shared(module),
+            [Shared(module)],
             Compute(cache_gb=0.1),
             ResultStore(tmp_path),
             watch=unwatched,
@@ -382,7 +382,7 @@ def test_a_module_is_asked_for_once_an_input(dataset: SegDataset, tmp_path: Path
 def test_passes_of_one_input_follow_each_other(dataset: SegDataset) -> None:
     rules = [INPUTS[0], {}, INPUTS[1], SUPPORTS[0], SCORINGS[1], {**INPUTS[0], "kshot": "or"}]
     settings = make_settings(dataset, rules, (1, 0))
-    passes = plan_passes(settings, Shared(Cells()))
+    passes = plan_passes(settings, [Shared(Cells())])
     keys = [one.input_key for one in passes]
     assert len([key for key, _ in groupby(keys)]) == len(set(keys)) == 3
     for _, group in groupby(passes, key=lambda one: one.input_key):
@@ -399,23 +399,23 @@ def test_passes_of_one_input_follow_each_other(dataset: SegDataset) -> None:
 def test_equal_passes_keep_the_order_of_the_settings(dataset: SegDataset) -> None:
     for rules in permutations([{}, *SUPPORTS]):
         settings = make_settings(dataset, rules)
-        passes = plan_passes(settings, Shared(Cells()))
+        passes = plan_passes(settings, [Shared(Cells())])
         assert [one.settings[0] for one in passes] == settings
 
 
 def test_folds_with_their_own_modules_are_not_mixed(dataset: SegDataset) -> None:
     settings = make_settings(dataset, [{}, *SUPPORTS[:1], *INPUTS[:1]], (0, 1))
-    passes = plan_passes(settings, Shared(Cells(), Cells(2.0)))
+    passes = plan_passes(settings, [Shared(Cells(), Cells(2.0))])
     names = [one.input_key[0] for one in passes]
     assert names == ["fold0.pth"] * 3 + ["fold1.pth"] * 3
     assert [one.settings[0].fold for one in passes] == [0] * 3 + [1] * 3
-    assert plan_passes([], Shared(Cells())) == []
+    assert plan_passes([], [Shared(Cells())]) == []
 
 
 def test_runs_come_as_soon_as_they_are_kept(dataset: SegDataset, tmp_path: Path) -> None:
     settings = make_settings(dataset, [{}, SCORINGS[1], SUPPORTS[0]])
     store, module = ResultStore(tmp_path), Cells()
-    coming = evaluate_all(settings, Shared(module), Compute(), store, watch=unwatched)
+    coming = evaluate_all(settings, [Shared(module)], Compute(), store, watch=unwatched)
     assert not list(store.runs())
     next(coming)
     assert module._segmented == EPISODES
@@ -428,7 +428,7 @@ def test_progress_is_told_pass_by_pass(
 ) -> None:
     seen: list[tuple[list[str], list[int]]] = []
 
-    def watch(settings: Sequence[Setting]) -> AbstractContextManager[Progress | None]:
+    def watch(_: str, settings: Sequence[Setting]) -> AbstractContextManager[Progress | None]:
         seen.append(([s.protocol.label for s in settings], []))
         return nullcontext(lambda done, total, miou: seen[-1][1].append(done))
 

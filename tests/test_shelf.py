@@ -47,11 +47,11 @@ def distinct(specs: Sequence[EpisodeSpec]) -> set[str]:
 
 def size_of(item: Item, sizes: int) -> int:
     """UNIT bytes, or between 0 and `sizes` bytes, which differ from item to item."""
-    return UNIT if not sizes else (7 * sum(map(ord, "".join(item))) + 5) % (sizes + 1)
+    return UNIT if not sizes else (7 * sum(map(ord, "".join(map(str, item)))) + 5) % (sizes + 1)
 
 
 def maps_of(item: Item, sizes: int) -> dict[str, Tensor]:
-    value = sum(map(ord, "/".join(item))) % 251
+    value = sum(map(ord, "/".join(map(str, item)))) % 251
     return {"bytes": torch.full((size_of(item, sizes),), value, dtype=torch.uint8)}
 
 

@@ -5,12 +5,16 @@ from torch import Tensor
 
 from fss_bench import similarity
 from fss_bench.similarity import (
+    cells_under,
     chained_masks,
-    gram_distances,
+    gram,
+    gram_distance,
+    highest_cosines,
     inside,
     masked_means,
-    prior_masks,
-    similarity_map,
+    mean_cosines,
+    unit_cells,
+    unit_cells_inside,
 )
 
 
@@ -55,23 +59,39 @@ def naive_prior(query: Tensor, support: Tensor, mask: Tensor) -> Tensor:
     return ((best - best.min()) / (best.max() - best.min() + 1e-7)).view(query.shape[1:])
 
 
+def similarity_map(query: Tensor, support: Tensor, mask: Tensor) -> Tensor:
+    """Map [h, w] of one block: query, support [1, C, h, w], mask [h, w]."""
+    return mean_cosines(unit_cells([query]), unit_cells_inside([support], mask))[0]
+
+
+def prior(query: Tensor, support: Tensor, mask: Tensor) -> Tensor:
+    """Prior [h, w]: arguments as in `similarity_map`."""
+    cells, rows = query[0].float(), cells_under(support, mask)
+    return highest_cosines(cells, rows, cells.norm(dim=0), rows.norm(dim=1))
+
+
 @pytest.mark.parametrize("chunk", [1, 200, 1 << 22])
 def test_similarity_maps_equal_the_formula_cell_by_cell(
     monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
     monkeypatch.setattr(similarity, "CHUNK", chunk)
-    query, support = features(1, 6, 7, 5, seed=1), features(2, 6, 7, 5, seed=2)
-    masks = torch.stack([bilinear(disc(40, r)[None, None], 35)[0] for r in (0.2, 0.35)])
-    masks = F.interpolate(masks, (7, 5), mode="bilinear", align_corners=True)
-    found = similarity_map(query, support, masks)
-    for k in range(2):
-        wanted = naive_map(query[0], support[k], masks[k, 0])
-        torch.testing.assert_close(found[k, 0], wanted, atol=2e-6, rtol=0)
+    blocks = [features(3, 6, 7, 5, seed=seed) for seed in (1, 2)]
+    query, support = ([b[i : i + 1] for b in blocks] for i in (0, 1))
+    large = [bilinear(disc(40, r)[None, None], 35) for r in (0.2, 0.35)]
+    masks = [F.interpolate(m, (7, 5), mode="bilinear", align_corners=True)[0, 0] for m in large]
+    one = torch.zeros(7, 5)
+    one[2, 3] = 0.3
+    for mask in (*masks, one):
+        wanted = torch.stack([naive_map(b[0], b[1], mask) for b in blocks])
+        for learns in (False, True):  # by block, or all blocks at once
+            given = [one.clone().requires_grad_(learns) for one in query]
+            found = mean_cosines(unit_cells(given), unit_cells_inside(support, mask))
+            torch.testing.assert_close(found, wanted, atol=2e-6, rtol=0)
 
 
 def test_similarity_of_opposite_cells_counts_as_zero_before_the_mean() -> None:
     support = torch.tensor([[1.0, -1.0]]).view(1, 1, 1, 2)
-    found = similarity_map(torch.ones(1, 1, 1, 1), support, torch.ones(1, 1, 1, 2))
+    found = similarity_map(torch.ones(1, 1, 1, 1), support, torch.ones(1, 2))
     assert found.item() == pytest.approx(0.5, abs=1e-4)
 
 
@@ -81,14 +101,36 @@ def test_priors_of_the_masked_part_equal_those_of_all_cells(
     monkeypatch: pytest.MonkeyPatch, chunk: int, positive: bool
 ) -> None:
     monkeypatch.setattr(similarity, "CHUNK", chunk)
-    query, support = features(1, 4, 8, 8, seed=3), features(3, 4, 8, 8, seed=4)
+    query, support = features(1, 4, 8, 8, seed=3), features(1, 4, 8, 8, seed=4)
     if positive:
         query, support = query.relu(), support.relu()
-    masks = torch.stack([disc(8, 0.2), disc(8, 0.4), torch.ones(8, 8)])[:, None]
-    found = prior_masks(query, support, masks)
-    for k in range(3):
-        wanted = naive_prior(query[0], support[k], masks[k, 0])
-        torch.testing.assert_close(found[k, 0], wanted, atol=1e-6, rtol=0)
+    query[:, :, 0, 0] = 0
+    one = torch.zeros(8, 8)
+    one[3, 4] = 0.2
+    for mask in (disc(8, 0.2), disc(8, 0.4), one, torch.ones(8, 8)):
+        wanted = naive_prior(query[0], support[0], mask)
+        torch.testing.assert_close(prior(query, support, mask), wanted, atol=1e-6, rtol=0)
+
+
+def test_cells_that_a_mask_leaves_out_are_one_row_of_zeros() -> None:
+    maps = features(1, 3, 2, 2)
+    mask = torch.tensor([[0.5, 0.0], [0.0, 1.0]])
+    wanted = torch.stack([0.5 * maps[0, :, 0, 0], maps[0, :, 1, 1], torch.zeros(3)])
+    assert torch.equal(cells_under(maps, mask), wanted)
+    assert torch.equal(cells_under(maps, torch.ones(2, 2)), maps[0].flatten(1).T)
+    assert torch.equal(cells_under(maps, torch.zeros(2, 2)), torch.zeros(1, 3))
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 4, 3), (1, 1, 3, 3), (1, 4, 1, 1)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_inputs_are_not_written_to(shape: tuple[int, ...], layout: torch.memory_format) -> None:
+    maps = features(*shape).contiguous(memory_format=layout)
+    copy = maps.clone()
+    unit_cells([maps])
+    unit_cells_inside([maps], torch.ones(shape[2:]))
+    prior(maps, maps, torch.ones(shape[2:]))
+    gram(maps)
+    assert torch.equal(maps, copy)
 
 
 def test_masks_are_resized_one_from_the_other() -> None:
@@ -118,12 +160,10 @@ def test_a_constant_mask_keeps_all_positions_whatever_its_mean_rounds_to() -> No
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_empty_and_full_masks_give_finite_maps(value: float) -> None:
-    query, support = features(1, 4, 5, 5).relu(), features(2, 4, 5, 5, seed=1).relu()
-    masks = torch.full((2, 1, 5, 5), value)
-    maps = similarity_map(query, support, masks)
-    priors = prior_masks(query, support, masks)
-    means = masked_means(support, masks)
-    for found in (maps, priors, means):
+    query, support = features(1, 4, 5, 5).relu(), features(1, 4, 5, 5, seed=1).relu()
+    mask = torch.full((5, 5), value)
+    means = masked_means(support, mask[None, None])
+    for found in (similarity_map(query, support, mask), prior(query, support, mask), means):
         assert found.isfinite().all()
         assert bool(found.any()) == bool(value)
 
@@ -131,16 +171,17 @@ def test_empty_and_full_masks_give_finite_maps(value: float) -> None:
 def test_gram_distances_equal_the_formula_channel_by_channel() -> None:
     query, support = features(1, 3, 4, 4), features(2, 3, 4, 4, seed=1)
 
-    def gram(maps: Tensor) -> Tensor:
+    def naive_gram(maps: Tensor) -> Tensor:
         rows = maps.flatten(1)
         return torch.stack(
             [torch.stack([a @ b / (a.norm() * b.norm() + 1e-7) for b in rows]) for a in rows]
         )
 
-    found = gram_distances(query, support)
+    torch.testing.assert_close(gram(query), naive_gram(query[0]), atol=1e-6, rtol=0)
     for k in range(2):
-        wanted = (gram(query[0]) - gram(support[k])).pow(2).sum().sqrt() / 3
-        assert found[k].item() == pytest.approx(wanted.item(), abs=1e-6)
+        found = gram_distance(gram(query), gram(support[k : k + 1]))
+        wanted = (naive_gram(query[0]) - naive_gram(support[k])).pow(2).sum().sqrt() / 3
+        assert found.item() == pytest.approx(wanted.item(), abs=1e-6)
 
 
 def test_masked_means_pad_the_area() -> None:
@@ -149,15 +190,15 @@ def test_masked_means_pad_the_area() -> None:
 
 
 def test_autocast_changes_nothing() -> None:
-    query, support = features(1, 6, 7, 7), features(2, 6, 7, 7, seed=1)
-    masks = disc(7, 0.3).expand(2, 1, 7, 7)
-    for function, given in (
-        (similarity_map, (query, support, masks)),
-        (prior_masks, (query, support, masks)),
-        (gram_distances, (query, support)),
-        (masked_means, (support, masks)),
+    query, support = features(1, 6, 7, 7), features(1, 6, 7, 7, seed=1)
+    mask = disc(7, 0.3)
+    for function in (
+        lambda: similarity_map(query, support, mask),
+        lambda: prior(query, support, mask),
+        lambda: gram_distance(gram(query), gram(support)),
+        lambda: masked_means(support, mask[None, None]),
     ):
-        plain = function(*given)
+        plain = function()
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            under = function(*given)
+            under = function()
         torch.testing.assert_close(under, plain, atol=0, rtol=0)

@@ -95,7 +95,7 @@ class HSNet(OneWayMethod):
         )
 
     def query_part(self, features: Features) -> Features:
-        """Unit vectors [n, C, h, w] of every stage's blocks."""
+        """Unit vectors [n, h, w, C] of the cells of every stage's blocks."""
         return {
             f"cells{s}": query_cells(cat([features[name] for name in stage]))
             for s, stage in enumerate(self.stages)
@@ -132,7 +132,7 @@ class HSNet(OneWayMethod):
         return resize_corners(self._decode(self._squeeze(*pairs)), size)
 
     def _squeeze(self, c3: Pairs, c4: Pairs, c5: Pairs) -> Tensor:
-        """Pairs of n channels of three stages to [1, 128, h, w] of the finest."""
+        """Pairs of three stages, a channel a block, to [1, 128, h, w] of the finest."""
         c3, c4, c5 = self.encoder_c3(c3), self.encoder_c4(c4), self.encoder_c5(c5)
         merged = self.merge_c4(resize_pairs(c5, c4).plus(c4))
         merged = self.merge_c3(resize_pairs(merged, c3).plus(c3))

@@ -10,7 +10,8 @@ with the last map, where BAM masks the input of the last stage. The code has no 
 runs: as in BAM, backbone and base learner are frozen and no batch norm is updated in training.
 
 Differs from the published code: any backbone with the levels c2 to c5. Batches are run episode by
-episode. With `official=False` two faults are corrected that published numbers depend on: the
+episode, and what depends on one image alone is found for it alone, equal to rounding. With
+`official=False` two faults are corrected that published numbers depend on: the
 weights of shots go by the rank of their distance but are given to them in input order; with
 VGG-16 the first group of similarity maps is the last shot's alone. A model made for K shots
 weighs other numbers of shots equally, where the code stops.
@@ -40,7 +41,6 @@ from fss_bench.similarity import (
     highest_cosines,
     masked_means,
     mean_cosines,
-    rows_of,
     unit_cells,
     unit_cells_inside,
 )
@@ -213,14 +213,14 @@ class MSANet(OneWayMethod):
 
     def query_part(self, features: Features) -> Features:
         """Its cells as unit vectors, its share of the first layer, what the base learner says."""
-        size, deep = _size(features["c4"]), rows_of(features["c5"])
+        size, deep = _size(features["c4"]), features["c5"][0].float()
         return {
             **{
                 f"cells{s}": unit_cells([features[name] for name in stack])
                 for s, stack in enumerate(self.stacks)
             },
             "deep": deep,
-            "lengths": deep.norm(dim=-1),
+            "lengths": deep.norm(dim=0),
             "gram": gram(features["c3"]),
             "merged": self.meta.share("query", self.down_query(_join(features, size))),
             "base": resize_corners(self.learner_base(features["c5"]), size),
