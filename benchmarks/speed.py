@@ -191,20 +191,20 @@ def measure(case: Case, folder: Path) -> Row:
     bench.loop_ms(EPISODES - case.loop)  # warm up
     loops, ours = [], []
     for turn in range(1 if case.episodes == EPISODES else ROUNDS):
-        loops.append(statistics.mean(bench.loop_ms(turn * case.loop)))
+        loops.append(statistics.median(bench.loop_ms(turn * case.loop)))
         ours.append(bench.ours(turn * case.episodes))
-        loops.append(statistics.mean(bench.loop_ms((turn + 1) * case.loop)))
+        loops.append(statistics.median(bench.loop_ms((turn + 1) * case.loop)))
     image = [1000 * found.seconds["encode"] / found.encoded for found in ours]
     episode = [1000 * (found.wall - found.seconds["encode"]) / found.episodes for found in ours]
     seconds = [(distinct * i + EPISODES * e) / 1000 for i, e in zip(image, episode, strict=True)]
-    mean, loop = statistics.mean(seconds), statistics.mean(loops)
+    mean, loop = statistics.median(seconds), statistics.median(loops)
     first = ours[0]
     gflops = first.gflops_image * distinct + first.gflops_episode * EPISODES
     gflops += first.gflops_query * len({spec.query for spec in bench.setting.specs})
     gflops += first.gflops_support * len(
         {(image, spec.classes) for spec in bench.setting.specs for image in spec.supports[0]}
     )
-    limit = gflops / statistics.mean(found.machine_gflops for found in ours)
+    limit = gflops / statistics.median(found.machine_gflops for found in ours)
     return {
         "method": case.method,
         "backbone": case.backbone,
@@ -220,8 +220,8 @@ def measure(case: Case, folder: Path) -> Row:
         "loop_ms_high": f"{max(loops):.0f}",
         "our_episodes": str(sum(found.episodes for found in ours)),
         "our_images": str(sum(found.encoded for found in ours)),
-        "image_ms": f"{statistics.mean(image):.0f}",
-        "episode_ms": f"{statistics.mean(episode):.1f}",
+        "image_ms": f"{statistics.median(image):.0f}",
+        "episode_ms": f"{statistics.median(episode):.1f}",
         "ours_s": f"{mean:.0f}",
         "loop_s": f"{loop * EPISODES / 1000:.0f}",
         "ratio": f"{loop * EPISODES / 1000 / mean:.2f}",

@@ -157,8 +157,9 @@ class ImageStore:
         """
         if self._stored is not None and value.is_floating_point():
             value = value.to(self._stored)
-        whole = value.untyped_storage().nbytes() == value.numel() * value.element_size()
-        shared = value.device.type == "cpu" and value.is_shared()
+        storage = value.untyped_storage()
+        whole = storage.nbytes() == value.numel() * value.element_size()
+        shared = value.device.type == "cpu" and storage.is_shared()
         return value if whole and value.is_contiguous() and not shared else _copy(value)
 
     def _encode(self, pixels: Sequence[Tensor], used: Sequence[int]) -> dict[int, list[Features]]:

@@ -10,15 +10,21 @@ from functools import wraps
 from typing import ParamSpec
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fss_bench.ops import resize_corners
-from fss_bench.products import convolves, product, product_over_rows
+from fss_bench.products import convolves, product_over_rows
 
 Size = tuple[int, int]
 P = ParamSpec("P")
 CHUNK = 1 << 21
 """Pairs of cells of one block that are held at once (8 MB): a CPU's caches hold them."""
+
+
+GROUP = 512
+"""Channels that are added up in one go. Deep cells are much alike, and stretching their cosines to
+[0, 1] makes differences large: sums over more channels would round too much."""
 
 
 def in_fp32(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
@@ -131,28 +137,34 @@ def cells_under(maps: Tensor, mask: Tensor) -> Tensor:
     return torch.cat([chosen, left_out])
 
 
+def grouped(rows: Tensor) -> Tensor:
+    """Rows [..., C] by groups of at most 512 channels, zeros added: [g, ..., c], contiguous."""
+    channels = rows.shape[-1]
+    groups = -(-channels // GROUP)
+    padded = F.pad(rows, (0, -channels % groups))
+    return torch.stack(padded.chunk(groups, dim=-1))
+
+
 @in_fp32
 def highest_cosines(query: Tensor, support: Tensor, of_query: Tensor, of_support: Tensor) -> Tensor:
     """Highest cosine of every query cell with support cells, stretched to [0, 1].
 
-    Deep cells are much alike, and stretching makes differences of cosines large: the products are
-    those that add up channels in parts, which round less.
-
     Args:
-        query: [C, h, w].
-        support: [P, C], P at least 1.
+        query: [g, h, w, c]; see `grouped`.
+        support: [g, P, c], P at least 1.
         of_query: [h, w] lengths.
         of_support: [P] lengths.
 
     Returns:
         [h, w] in [0, 1]; zeros where all are equal.
     """
-    cells, lengths = query.flatten(1), of_query.flatten()
+    cells, lengths = query.flatten(1, 2), of_query.reshape(-1, 1)
     peaks = []
     parts = (_chunks(rows, len(lengths)) for rows in (support, of_support[:, None]))
     for part, others in zip(*parts, strict=True):
-        cosines = product(part, cells) / (others * lengths + 1e-7)
-        peaks.append(cosines.amax(dim=0))
+        products = [product_over_rows(*group).mT for group in zip(part, cells, strict=True)]
+        cosines = torch.stack(products).sum(dim=0) / (lengths * others[:, 0] + 1e-7)
+        peaks.append(cosines.amax(dim=1))
     best = torch.stack(peaks).amax(dim=0)
     stretched: Tensor = (best - best.min()) / (best.max() - best.min() + 1e-7)
     return stretched.reshape(of_query.shape)

@@ -78,8 +78,10 @@ counts = run.episodes[["inter_fg", "union_fg"]].sum().tolist()
 print(json.dumps({"peak": peak, "encoded": Split.made, "images": len(images), "counts": counts}))
 """
 MB = 2**20
-CONSTANT = 100 * MB
-"""An episode's own items, the image at hand, and what the allocator does not give back."""
+CONSTANT = 60 * MB
+"""An image at hand, and what differs from run to run."""
+ALLOCATION = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "1000000"}
+"""What is freed goes back to the system: glibc alone keeps up to some 500 MB, more or less."""
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +94,7 @@ def measured() -> Callable[..., dict[str, int]]:
         if key not in known:
             done = subprocess.run(
                 [sys.executable, "-c", CHILD, str(Path(__file__).parent), *map(str, key)],
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                env={**os.environ, **ALLOCATION},
                 check=True,
                 capture_output=True,
                 text=True,
@@ -103,9 +105,9 @@ def measured() -> Callable[..., dict[str, int]]:
     return measure
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("disk", [0, 4])
-@pytest.mark.parametrize("cache", [0.05, 0.2])
+@pytest.mark.parametrize(
+    ("cache", "disk", "workers"), [(0.05, 0, 0), (0.05, 4, 1), (0.2, 0, 1), (0.2, 4, 0)]
+)
 @pytest.mark.parametrize("kind", ["split", "parts"])
 def test_peak_memory_is_the_cache_and_a_constant(
     measured: Callable[..., dict[str, int]], kind: str, cache: float, disk: float, workers: int
@@ -116,14 +118,14 @@ def test_peak_memory_is_the_cache_and_a_constant(
     assert ample["peak"] > nothing["peak"] + 0.2 * 2**30 + 2 * CONSTANT
     assert found["peak"] < nothing["peak"] + cache * 2**30 + CONSTANT
     assert found["counts"] == ample["counts"]
-    room = 1 + 3  # FLOPs are counted on zeros
+    counting = 2  # images of zeros, on which FLOPs are counted
     if disk:  # each is encoded once
-        assert found["encoded"] <= found["images"] + room
+        assert found["encoded"] <= found["images"] + counting
     else:
-        assert found["images"] + room < found["encoded"] < nothing["encoded"]
-    assert ample["encoded"] <= ample["images"] + room
+        assert found["images"] + counting < found["encoded"] < nothing["encoded"]
+    assert ample["encoded"] <= ample["images"] + counting
 
 
 def test_more_cache_is_used(measured: Callable[..., dict[str, int]]) -> None:
     peaks = [measured("split", cache)["peak"] for cache in (0.05, 0.2, 8)]
-    assert peaks[0] + 0.1 * 2**30 < peaks[1] < peaks[2] - 0.1 * 2**30
+    assert peaks[0] + 100 * MB < peaks[1] < peaks[2] - 100 * MB

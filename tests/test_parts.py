@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +245,9 @@ def test_what_is_kept_holds_no_more_than_itself(whole: bool, dataset: SegDataset
         def __init__(self) -> None:
             super().__init__(PixelBackbone(), ("c2", "c3"), 32)
 
+        def query_part(self, features: Features) -> Features:
+            return {level: maps.clone().mT for level, maps in features.items()}
+
         def compare(
             self, supports: Sequence[Sequence[Features]], query: Features, size: Size
         ) -> Tensor:
@@ -274,6 +278,20 @@ def test_what_is_kept_holds_no_more_than_itself(whole: bool, dataset: SegDataset
         assert value.is_contiguous()
         assert value.untyped_storage().nbytes() == value.numel() * value.element_size()
         assert not value.is_shared()
+
+
+@pytest.mark.parametrize("compute", [Compute(), Compute(cache_gb=0, disk_gb=0, batch_size=3)])
+def test_images_are_encoded_in_groups_of_one_size(compute: Compute, dataset: SegDataset) -> None:
+    """What is encoded beside an image is another with room than without: its number is not."""
+    sizes = set()
+
+    class Counted(Means):
+        def encode(self, images: Tensor) -> Features:
+            sizes.add(len(images))
+            return super().encode(images)
+
+    run_on(make_setting(dataset), Counted(), replace(compute, encode_batch=7))
+    assert sizes == {7}
 
 
 # rounding

@@ -9,6 +9,7 @@ from fss_bench.similarity import (
     chained_masks,
     gram,
     gram_distance,
+    grouped,
     highest_cosines,
     inside,
     masked_means,
@@ -66,8 +67,9 @@ def similarity_map(query: Tensor, support: Tensor, mask: Tensor) -> Tensor:
 
 def prior(query: Tensor, support: Tensor, mask: Tensor) -> Tensor:
     """Prior [h, w]: arguments as in `similarity_map`."""
-    cells, rows = query[0].float(), cells_under(support, mask)
-    return highest_cosines(cells, rows, cells.norm(dim=0), rows.norm(dim=1))
+    cells, rows = query[0].float().permute(1, 2, 0), cells_under(support, mask)
+    lengths = cells.norm(dim=-1), rows.norm(dim=-1)
+    return highest_cosines(grouped(cells), grouped(rows), *lengths)
 
 
 @pytest.mark.parametrize("chunk", [1, 200, 1 << 22])
@@ -119,6 +121,23 @@ def test_cells_that_a_mask_leaves_out_are_one_row_of_zeros() -> None:
     assert torch.equal(cells_under(maps, mask), wanted)
     assert torch.equal(cells_under(maps, torch.ones(2, 2)), maps[0].flatten(1).T)
     assert torch.equal(cells_under(maps, torch.zeros(2, 2)), torch.zeros(1, 3))
+
+
+@pytest.mark.parametrize("group", [1, 2, 3, 512])
+def test_priors_do_not_depend_on_groups_of_channels(
+    monkeypatch: pytest.MonkeyPatch, group: int
+) -> None:
+    monkeypatch.setattr(similarity, "GROUP", group)
+    query, support, mask = features(1, 4, 6, 5), features(1, 4, 6, 5, seed=1), disc(6, 0.3)[:, :5]
+    rows = grouped(query[0].permute(1, 2, 0))
+    assert rows.shape == {1: (4, 6, 5, 1), 2: (2, 6, 5, 2), 3: (2, 6, 5, 2)}.get(
+        group, (1, 6, 5, 4)
+    )
+    wanted = naive_prior(query[0], support[0], mask)
+    torch.testing.assert_close(prior(query, support, mask), wanted, atol=1e-6, rtol=0)
+    seven = torch.arange(7.0)
+    padded = {1: 7, 2: 8, 3: 9, 512: 7}[group]
+    assert grouped(seven[None])[:, 0].flatten().tolist() == [*range(7), *[0] * (padded - 7)]
 
 
 @pytest.mark.parametrize("shape", [(1, 5, 4, 3), (1, 1, 3, 3), (1, 4, 1, 1)])

@@ -7,9 +7,10 @@ Differs from the paper: any backbone with levels c3 to c5 and any input side are
 VGG-16, ResNet-50 and ResNet-101 at 400); training with several shots, which the paper does not do,
 takes the mean of their logits.
 
-Differs from the published code: the query is encoded once for all shots; the pivots of a 4D
-convolution are found anew for every input size, where the code keeps those of the first; where the
-support sides of two stages differ, which they do not at 400, the coarser one is resized.
+Differs from the published code: the query is encoded once for all shots; support cells outside the
+mask, which correlate with nothing, are left out; the pivots of a 4D convolution are found anew for
+every input size, where the code keeps those of the first; where the support sides of two stages
+differ, which they do not at 400, the coarser one is resized.
 """
 
 from collections.abc import Mapping, Sequence

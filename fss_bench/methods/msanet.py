@@ -38,6 +38,7 @@ from fss_bench.similarity import (
     chained_masks,
     gram,
     gram_distance,
+    grouped,
     highest_cosines,
     masked_means,
     mean_cosines,
@@ -213,14 +214,14 @@ class MSANet(OneWayMethod):
 
     def query_part(self, features: Features) -> Features:
         """Its cells as unit vectors, its share of the first layer, what the base learner says."""
-        size, deep = _size(features["c4"]), features["c5"][0].float()
+        size, deep = _size(features["c4"]), features["c5"][0].float().permute(1, 2, 0)
         return {
             **{
                 f"cells{s}": unit_cells([features[name] for name in stack])
                 for s, stack in enumerate(self.stacks)
             },
-            "deep": deep,
-            "lengths": deep.norm(dim=0),
+            "deep": grouped(deep),
+            "lengths": deep.norm(dim=-1),
             "gram": gram(features["c3"]),
             "merged": self.meta.share("query", self.down_query(_join(features, size))),
             "base": resize_corners(self.learner_base(features["c5"]), size),
@@ -233,7 +234,7 @@ class MSANet(OneWayMethod):
         deep = cells_under(features["c5"], resize_corners(on, _size(features["c5"]))[0, 0])
         return {
             **self._inside(features, on),
-            "deep": deep,
+            "deep": grouped(deep),
             "lengths": deep.norm(dim=-1),
             "gram": gram(features["c3"]),
             "prototype": masked_means(reduced, resize_corners(on, size)),
