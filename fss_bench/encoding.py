@@ -164,12 +164,14 @@ class ImageStore:
 
     def _encode(self, pixels: Sequence[Tensor], used: Sequence[int]) -> dict[int, list[Features]]:
         """Method -> features [1, C, h, w] of every image of a group."""
+        split = [method for method in used if splits(self.methods[method])]
+        found = {method: [{PIXELS: image[None]} for image in pixels] for method in used}
+        if not split:
+            return found
         images = to_float(torch.stack(list(pixels)))
         missing = self.group - len(images)
         if missing:
             images = torch.cat([images, images.new_zeros(missing, *images.shape[1:])])
-        split = [method for method in used if splits(self.methods[method])]
-        found = {method: [{PIXELS: image[None]} for image in pixels] for method in used}
         with self._shared_backbones([self.methods[method] for method in split]):
             for method in split:
                 features = self.methods[method].encode(images)

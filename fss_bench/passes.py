@@ -69,9 +69,13 @@ def _input_key(setting: Setting, number: int, entrants: Sequence[Modules]) -> tu
         module = (str(number), str(name))
     else:
         method = entrants[number].method_for(setting.fold)
-        backbone = getattr(method, "backbone", method)
-        module = (str(input_side(method, setting)), str(id(backbone)))
-    return rules.image_resize, rules.image_filter, *module
+        backbones = [
+            getattr(one.method_for(setting.fold), "backbone", one) for one in entrants[: number + 1]
+        ]
+        own = getattr(method, "backbone", entrants[number])
+        first = next(n for n, backbone in enumerate(backbones) if backbone is own)
+        module = (str(first), str(input_side(method, setting)))
+    return *module, rules.image_resize, rules.image_filter
 
 
 def evaluate_all(

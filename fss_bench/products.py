@@ -33,7 +33,7 @@ def product_over_rows(a: Tensor, b: Tensor) -> Tensor:
 
 def linear(cells: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`F.linear` of cells [n, N, C]: [n, N, C2]."""
-    if not convolves(cells, weight) or not cells.numel():
+    if not convolves(cells, weight) or not cells.numel() or not weight.numel():
         return F.linear(cells, weight, bias)
     pixels = cells.reshape(len(cells), cells.shape[1], 1, -1).permute(0, 3, 1, 2)
     maps = F.conv2d(pixels, weight[:, :, None, None], bias)
