@@ -1,6 +1,7 @@
 """The backbone contract: images in [0, 1] to named feature levels. Owns normalisation."""
 
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -90,10 +91,13 @@ class _Shared:
 
     Args:
         levels: all that are computed.
+
+    Attributes:
+        saved: seconds that those who asked second and later would have waited.
     """
 
     def __init__(self, levels: Sequence[str]) -> None:
-        self.levels = levels
+        self.levels, self.saved, self._seconds = levels, 0.0, 0.0
         self._images: Tensor | None = None
         self._found: Features = {}
 
@@ -101,8 +105,14 @@ class _Shared:
         """Those asked for of images; others than `levels` are computed on their own."""
         if not set(levels) <= set(self.levels):
             return backbone._features(images, levels)
-        if self._images is not images:
+        if self._images is images:
+            self.saved += self._seconds
+        else:
+            start = time.perf_counter()
             self._images, self._found = images, backbone._features(images, self.levels)
+            if images.device.type == "cuda":
+                torch.cuda.synchronize(images.device)
+            self._seconds = time.perf_counter() - start
         return {level: self._found[level] for level in levels}
 
 
@@ -186,7 +196,7 @@ class Backbone(nn.Module):
             return self.extract((images - self.mean) / self.std, levels)
 
     @contextmanager
-    def shared(self, levels: Sequence[str]) -> Iterator[None]:
+    def shared(self, levels: Sequence[str]) -> Iterator[_Shared]:
         """While it lasts, the same tensor of images is run once, whoever asks for which levels.
 
         Args:
@@ -194,7 +204,7 @@ class Backbone(nn.Module):
         """
         self._shared = _Shared(tuple(dict.fromkeys(levels)))
         try:
-            yield
+            yield self._shared
         finally:
             self._shared = None
 

@@ -1,7 +1,7 @@
 """What is kept of an image between episodes, and how episodes are put together from it."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -89,18 +89,21 @@ class ImageStore:
         self.methods: Sequence[Any] = methods
         self.device, self.group, self._stored = device, group, STORED[kept_as]
         self.shelf = Shelf(FeatureFile(folder), device)
-        self._seconds: dict[str, float] = {}
+        self._encoding: dict[tuple[str, int], float] = {}
+        self._making: dict[Item, float] = {}
         self.encoded = 0
 
-    def seconds(self, image: str) -> float:
-        """How long it took to make what is needed of an image."""
-        return self._seconds.get(image, 0.0)
+    def seconds(self, items: Iterable[Item], images: Iterable[str], method: int = 0) -> float:
+        """How long it took to make items, and to encode images for a method as if for it alone."""
+        encoding = sum(self._encoding[image, method] for image in images)
+        return encoding + sum(self._making[item] for item in items)
 
     def add(
         self,
         images: Mapping[str, Tensor],
         items: Mapping[Item, Tensor | None],
         needed: Sequence[Item],
+        loading: float = 0.0,
     ) -> None:
         """Make items of images.
 
@@ -108,6 +111,7 @@ class ImageStore:
             images: [3, S, S] in 0 … 255 each.
             items: what to make; of supports in parts with the masks [S, S].
             needed: what the step at hand needs.
+            loading: seconds that it took to load them all.
         """
         names = list(images)
         wanted: dict[str, dict[Item, Tensor | None]] = {name: {} for name in names}
@@ -115,30 +119,28 @@ class ImageStore:
             wanted[item.image][item] = mask
         for start in range(0, len(names), self.group):
             group = names[start : start + self.group]
-            begin = time.perf_counter()
             used = sorted({item.method for name in group for item in wanted[name]})
-            encoded = self._encode([images[name].to(self.device) for name in group], used)
-            self._wait()
-            each = (time.perf_counter() - begin) / len(group)
+            encoded, seconds = self._encode([images[name].to(self.device) for name in group], used)
             for number, name in enumerate(group):
                 features = {method: encoded[method][number] for method in used}
-                self._make(features, wanted[name], each)
+                for method in used:
+                    self._encoding[name, method] = seconds[method] / len(group)
+                self._make(features, wanted[name], loading / len(names))
                 self.shelf.settle(needed)
         self.encoded += len(images)
 
     def _make(
-        self, features: Mapping[int, Features], items: Mapping[Item, Tensor | None], encoding: float
+        self, features: Mapping[int, Features], items: Mapping[Item, Tensor | None], loading: float
     ) -> None:
-        """Make items of one image, which took `encoding` seconds to encode for all methods."""
-        for number, (item, mask) in enumerate(items.items()):
+        """Make items of one image, which took `loading` seconds to load."""
+        for item, mask in items.items():
             start = time.perf_counter()
             part = self._part(item, features[item.method], mask)
             part = {k: self._own(v) for k, v in part.items()}
             self._wait()  # on a GPU its work would be charged to whoever waits next
-            spent = time.perf_counter() - start
-            self.shelf.put(item, part, encoding + spent)
-            known = encoding if number == 0 else self._seconds[item.image]
-            self._seconds[item.image] = known + spent
+            self._making[item] = time.perf_counter() - start
+            anew = loading + self.seconds([item], [item.image], item.method)
+            self.shelf.put(item, part, anew)
 
     def _part(self, item: Item, features: Features, mask: Tensor | None) -> Maps:
         method = self.methods[item.method]
@@ -162,36 +164,45 @@ class ImageStore:
         shared = value.device.type == "cpu" and storage.is_shared()
         return value if whole and value.is_contiguous() and not shared else _copy(value)
 
-    def _encode(self, pixels: Sequence[Tensor], used: Sequence[int]) -> dict[int, list[Features]]:
-        """Method -> features [1, C, h, w] of every image of a group."""
+    def _encode(
+        self, pixels: Sequence[Tensor], used: Sequence[int]
+    ) -> tuple[dict[int, list[Features]], dict[int, float]]:
+        """Features [1, C, h, w] of every image of a group, and seconds, by method."""
         split = [method for method in used if splits(self.methods[method])]
         found = {method: [{PIXELS: image[None]} for image in pixels] for method in used}
+        seconds = dict.fromkeys(used, 0.0)
         if not split:
-            return found
+            return found, seconds
         images = to_float(torch.stack(list(pixels)))
         missing = self.group - len(images)
         if missing:
             images = torch.cat([images, images.new_zeros(missing, *images.shape[1:])])
-        with self._shared_backbones([self.methods[method] for method in split]):
+        with self._shared_backbones([self.methods[method] for method in split]) as saved:
             for method in split:
+                start, before = time.perf_counter(), saved()
                 features = self.methods[method].encode(images)
+                self._wait()
+                seconds[method] = time.perf_counter() - start + saved() - before
                 found[method] = [
                     {k: v[i : i + 1] for k, v in features.items()} for i in range(len(pixels))
                 ]
-        return found
+        return found, seconds
 
     @contextmanager
-    def _shared_backbones(self, methods: Sequence[Any]) -> Iterator[None]:
-        """While it lasts, a backbone that several methods have is run once for all."""
+    def _shared_backbones(self, methods: Sequence[Any]) -> Iterator[Callable[[], float]]:
+        """While it lasts, a backbone that several methods have is run once for all.
+
+        Yields what tells the seconds that this has saved so far.
+        """
         with ExitStack() as stack:
             asked: dict[Backbone, list[str]] = {}
             for method in methods:
                 backbone, levels = getattr(method, "backbone", None), getattr(method, "levels", ())
                 if isinstance(backbone, Backbone):
                     asked.setdefault(backbone, []).extend(levels)
-            for backbone, levels in asked.items() if len(methods) > 1 else ():
-                stack.enter_context(backbone.shared(levels))
-            yield
+            several = asked.items() if len(methods) > 1 else ()
+            shared = [stack.enter_context(one.shared(levels)) for one, levels in several]
+            yield lambda: sum(one.saved for one in shared)
 
     def _wait(self) -> None:
         if self.device.type == "cuda":

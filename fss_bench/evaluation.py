@@ -2,14 +2,14 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,7 @@ from fss_bench.geometry import square_side
 from fss_bench.identity import code_sha256, describe_method, run_id
 from fss_bench.images import write_png
 from fss_bench.index import cache_folder
-from fss_bench.items import Want, in_good_order, wants
+from fss_bench.items import Item, Want, in_good_order, wants
 from fss_bench.loading import EpisodeLoader, Step, StepData, load_steps, plan_steps
 from fss_bench.method import input_size_of
 from fss_bench.metrics import compute_metrics
@@ -40,6 +40,7 @@ from fss_bench.setting import Setting, create_setting
 from fss_bench.shelf import schedule
 from fss_bench.stage_clock import Span, StageClock
 
+Thing = TypeVar("Thing", Item, str)
 Progress = Callable[[int, int, float], None]
 """Called after every step with episodes done, episodes in all, and the running mIoU."""
 
@@ -166,7 +167,7 @@ class Evaluation:
         self.method = method.to(self.device).eval()
         self.images = images or image_store([self.method], compute)
         self.number, self.parts, self._later = number, in_parts(self.method), later
-        self._inherited = {item.image for item in self.images.shelf.items}
+        self._charged: set[Item | str] = set()
         self.side = input_side(method, self.setting)
         self.started = datetime.now(UTC)
         self.members = [_Member(setting, self._identify(setting)) for setting in settings]
@@ -263,31 +264,46 @@ class Evaluation:
         return nullcontext() if self.clock is None else self.clock.measure(name)
 
     def _step(self, step: Step, data: StepData, members: Sequence[_Member]) -> None:
-        start = time.perf_counter()
         with self._stage("encode"):
-            self._provide(step, data)
+            spent = self._provide(step, data)
+        start = time.perf_counter()
         with self._stage("segment"):
             answers = Answers(self._logits(step, data.support_masks), self.side)
-        spent = time.perf_counter() - start
-        images = {item.image for item in step.needs} & self._inherited
-        self._inherited -= images  # an earlier pass encoded them: this one is charged once
-        spent += sum(self.images.seconds(image) for image in images)
+        spent += time.perf_counter() - start
         with self._stage("encode"):
             self.images.shelf.finish(step.needs)
         with self._stage("score"):
             self._score(step, data, members, answers, spent)
 
-    def _provide(self, step: Step, data: StepData) -> None:
-        """Make what was loaded, and once more what memory and disk had no room for."""
+    def _provide(self, step: Step, data: StepData) -> float:
+        """Make what was loaded, and once more what memory and disk had no room for.
+
+        Returns the seconds that the step's episodes are charged: for what they need, when it is
+        needed first and whoever made it, and for having it here.
+        """
         shelf = self.images.shelf
-        self.images.add(data.images, data.items, step.needs)
+        self.images.add(data.images, data.items, step.needs, data.loaded[1] - data.loaded[0])
         lost = [item for item in step.needs if item not in shelf]
         if lost:
             found = {w.item: w for s in step.specs for w in self._wants(s)}
             images = list(dict.fromkeys(item.image for item in lost))
-            self.images.add(*self.loader.load(images, [found[i] for i in lost]), step.needs)
+            start = time.monotonic()
+            loaded = self.loader.load(images, [found[i] for i in lost])
+            self.images.add(*loaded, step.needs, time.monotonic() - start)
+        self._charged.difference_update(lost, (item.image for item in lost))
+        made = self._uncharged(step.needs)
+        encoded = self._uncharged(item.image for item in step.needs)
+        start = time.perf_counter()
         for item in step.needs:
             shelf.get(item)
+        fetching = time.perf_counter() - start
+        return self.images.seconds(made, encoded, self.number) + fetching
+
+    def _uncharged(self, things: Iterable[Thing]) -> set[Thing]:
+        """Items, or images, that no episode was charged for; now one is."""
+        fresh = {thing for thing in things if thing not in self._charged}
+        self._charged |= fresh
+        return fresh
 
     def _wants(self, spec: EpisodeSpec) -> list[Want]:
         return wants(spec, self.setting.protocol, self.parts, self.number)

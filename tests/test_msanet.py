@@ -466,8 +466,12 @@ def test_scores_equal_the_slow_formulas(name: str, shots: int, kind: str) -> Non
             torch.testing.assert_close(ours, slow, atol=2e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "vgg16_bn_msanet"])
-def test_gradients_equal_those_of_the_slow_formulas(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "rtol"),
+    # one unit of thousands may be at the kink of its ReLU, and moves these by 3e-3
+    [("tf_efficientnet_lite0", 1e-2), ("vgg16_bn_msanet", 1e-4)],
+)
+def test_gradients_equal_those_of_the_slow_formulas(name: str, rtol: float) -> None:
     method = small(name, shots=2)
     support, masks, query = inputs(method, shots=2)
     support, query = (
@@ -492,8 +496,7 @@ def test_gradients_equal_those_of_the_slow_formulas(name: str) -> None:
         n for n, _ in found
     }
     for (n, ours), (_, slow) in zip(found, wanted, strict=True):
-        # one unit of thousands may be at the kink of its ReLU, and moves this by 3e-3
-        assert (ours - slow).norm() <= 1e-2 * slow.norm(), n
+        assert (ours - slow).norm() <= rtol * slow.norm(), n
 
 
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "vgg16_bn_msanet"])

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -158,3 +159,34 @@ def test_methods_in_one_store_get_their_own(monkeypatch: pytest.MonkeyPatch) -> 
         (alone,) = Evaluation(method, [setting], compute).run()
         assert run.episodes["inter_fg"].tolist() == alone.episodes["inter_fg"].tolist()
     assert both[0][0].episodes["inter_fg"].tolist() != both[1][0].episodes["inter_fg"].tolist()
+
+
+def test_each_is_charged_for_its_own_work_and_the_backbones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A slow method beside a fast one; a slow backbone, which both would have had to wait for."""
+    from fss_bench import create_dataset
+    from fss_bench.compute import Compute
+    from fss_bench.evaluation import Coming, Evaluation, image_store
+    from fss_bench.setting import create_setting
+
+    monkeypatch.setattr("fss_bench.cost.gflops", lambda module, inputs: 0.0)
+    backbone = create_backbone("test_resnet", "none")
+    fast, slow = (create_method("panet", backbone, input_size=64) for _ in range(2))
+
+    def late(function: Any, seconds: float) -> Any:
+        return lambda *given: (time.sleep(seconds), function(*given))[1]
+
+    monkeypatch.setattr(backbone, "extract", late(backbone.extract, 0.05))
+    monkeypatch.setattr(slow, "query_part", late(slow.query_part, 0.5))
+    setting = create_setting(create_dataset("shapes"), episodes=4)
+    images = image_store([fast, slow], Compute("cpu"))
+    coming = Coming(setting, 1)
+    first = Evaluation(fast, [setting], Compute("cpu"), None, images, 0, [coming]).run()[0]
+    second = Evaluation(slow, [setting], Compute("cpu"), None, images, 1).run()[0]
+    encoded = len({image for spec in setting.specs for image in spec.images})
+    queries = len({spec.query for spec in setting.specs})
+    spent = [float(run.episodes["ms"].sum()) for run in (first, second)]
+    assert spent[0] >= 50 * encoded
+    assert spent[1] >= 50 * encoded + 500 * queries
+    assert spent[0] < spent[1] - 250 * queries
