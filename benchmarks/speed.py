@@ -183,10 +183,26 @@ class Bench:
         return largest, 1e6 * float(apart.float().mean())
 
 
+def counts_of(specs: Sequence[Any]) -> dict[str, int]:
+    """How often what is done once for an image, a query, a support and an episode must be done."""
+    return {
+        "image": len({image for spec in specs for image in spec.images}),
+        "query": len({spec.query for spec in specs}),
+        "support": len({(image, spec.classes) for spec in specs for image in spec.supports[0]}),
+        "episode": len(specs),
+    }
+
+
+def costs_of(found: Any) -> dict[str, float]:
+    """Seconds of each; an episode bears all that is not spent on the others."""
+    spent = sum(seconds for _, seconds in found.made.values())
+    each = {what: seconds / max(1, count) for what, (count, seconds) in found.made.items()}
+    return {**each, "episode": (found.wall - spent) / found.episodes}
+
+
 def measure(case: Case, folder: Path) -> Row:
     """A row of the table."""
     bench = Bench(case, folder)
-    distinct = len({image for spec in bench.setting.specs for image in spec.images})
     largest, apart = bench.differences()
     bench.loop_ms(EPISODES - case.loop)  # warm up
     loops, ours = [], []
@@ -194,17 +210,21 @@ def measure(case: Case, folder: Path) -> Row:
         loops.append(statistics.median(bench.loop_ms(turn * case.loop)))
         ours.append(bench.ours(turn * case.episodes))
         loops.append(statistics.median(bench.loop_ms((turn + 1) * case.loop)))
-    image = [1000 * found.seconds["encode"] / found.encoded for found in ours]
-    episode = [1000 * (found.wall - found.seconds["encode"]) / found.episodes for found in ours]
-    seconds = [(distinct * i + EPISODES * e) / 1000 for i, e in zip(image, episode, strict=True)]
+    costs = [costs_of(found) for found in ours]
+    counts = counts_of(bench.setting.specs)
+    if case.episodes == EPISODES:
+        seconds = [found.wall for found in ours]
+    else:
+        seconds = [sum(n * cost[what] for what, n in counts.items()) for cost in costs]
+    image = [1000 * (cost["image"] + cost["query"] + cost["support"]) for cost in costs]
+    episode = [1000 * cost["episode"] for cost in costs]
     mean, loop = statistics.median(seconds), statistics.median(loops)
     first = ours[0]
-    gflops = first.gflops_image * distinct + first.gflops_episode * EPISODES
-    gflops += first.gflops_query * len({spec.query for spec in bench.setting.specs})
-    gflops += first.gflops_support * len(
-        {(image, spec.classes) for spec in bench.setting.specs for image in spec.supports[0]}
+    limit = statistics.median(
+        sum(n * getattr(found, f"gflops_{what}") for what, n in counts.items())
+        / found.machine_gflops
+        for found in ours
     )
-    limit = gflops / statistics.median(found.machine_gflops for found in ours)
     return {
         "method": case.method,
         "backbone": case.backbone,
@@ -213,7 +233,7 @@ def measure(case: Case, folder: Path) -> Row:
         "device": first.record["cost"]["device"].rpartition(",")[0],
         "threads": str(torch.get_num_threads()),
         "torch": torch.__version__,
-        "images": str(distinct),
+        "images": str(counts["image"]),
         "loop_episodes": str(len(loops) * case.loop),
         "loop_ms": f"{loop:.0f}",
         "loop_ms_low": f"{min(loops):.0f}",

@@ -98,6 +98,14 @@ class ImageStore:
         encoding = sum(self._encoding[image, method] for image in images)
         return encoding + sum(self._making[item] for item in items)
 
+    def made(self, role: str) -> tuple[int, float]:
+        """How many images were encoded, or parts of a role were made, each once, and seconds."""
+        if role == "image":
+            found = [*self._encoding.values()]
+        else:
+            found = [spent for item, spent in self._making.items() if item.role == role]
+        return len(found), sum(found)
+
     def add(
         self,
         images: Mapping[str, Tensor],

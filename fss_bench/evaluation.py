@@ -1,12 +1,9 @@
 """`evaluate`: the one loop that all numbers come from."""
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -30,12 +27,13 @@ from fss_bench.images import write_png
 from fss_bench.index import cache_folder
 from fss_bench.items import Item, Want, in_good_order, wants
 from fss_bench.loading import EpisodeLoader, Step, StepData, load_steps, plan_steps
+from fss_bench.members import Member, RunningMean
 from fss_bench.method import input_size_of
 from fss_bench.metrics import compute_metrics
 from fss_bench.part_method import in_parts
 from fss_bench.protocols import EvaluationProtocol
-from fss_bench.results import SCHEMA_VERSION, PartialRun, ResultStore, Run, fingerprint
-from fss_bench.scoring import Answers, Row, score_row
+from fss_bench.results import SCHEMA_VERSION, ResultStore, Run, fingerprint
+from fss_bench.scoring import Answers, score_row
 from fss_bench.setting import Setting, create_setting
 from fss_bench.shelf import schedule
 from fss_bench.stage_clock import Span, StageClock
@@ -96,30 +94,6 @@ def evaluate(
     return runs[0]
 
 
-@dataclass
-class _Member:
-    """One of the runs that share a pass, in the making."""
-
-    setting: Setting
-    record: dict[str, Any]
-    rows: list[Row] = field(default_factory=list)
-    partial: PartialRun | None = None
-    predictions: Path | None = None
-    finished: Run | None = None
-
-    @cached_property
-    def done(self) -> set[int]:
-        """Episodes that were there before."""
-        return {row["index"] for row in self.rows}
-
-    def add(self, rows: Sequence[Row]) -> None:
-        """Keep rows, and have them on disk when this returns."""
-        fresh = [row for row in rows if row["index"] not in self.done]
-        if self.partial is not None:
-            self.partial.append(fresh)
-        self.rows += fresh
-
-
 class Coming(NamedTuple):
     """A pass to come: a setting of it, and the number of its method."""
 
@@ -170,7 +144,7 @@ class Evaluation:
         self._charged: set[Item | str] = set()
         self.side = input_side(method, self.setting)
         self.started = datetime.now(UTC)
-        self.members = [_Member(setting, self._identify(setting)) for setting in settings]
+        self.members = [Member(setting, self._identify(setting)) for setting in settings]
 
     def run(self) -> list[Run]:
         """Evaluate in memory: a run a setting."""
@@ -194,7 +168,7 @@ class Evaluation:
         return [member.finished for member in self.members if member.finished is not None]
 
     def _take_up(
-        self, member: _Member, store: ResultStore, resume: bool, save_predictions: bool
+        self, member: Member, store: ResultStore, resume: bool, save_predictions: bool
     ) -> None:
         """What the store has of a run: all of it, the first episodes, or nothing."""
         partial = member.partial
@@ -207,12 +181,12 @@ class Evaluation:
             partial.discard()
         member.predictions = partial.predictions if save_predictions else None
 
-    def _segment(self, members: Sequence[_Member]) -> None:
+    def _segment(self, members: Sequence[Member]) -> None:
         """Segment the episodes that any of the members lacks."""
         self.gflops = self._count_gflops()  # before the work: a method may fail here
         lead = min(members, key=lambda member: len(member.rows))
         specs = [s for s in self.setting.specs if any(s.index not in m.done for m in members)]
-        running = _RunningMean()
+        running = RunningMean()
         running.add(lead.rows)
         with torch.no_grad(), self._autocast():
             for step, data in self._waited(self._steps(specs, members)):
@@ -223,7 +197,7 @@ class Evaluation:
                     self.progress(len(lead.rows), len(lead.setting.specs), running.miou)
 
     def _steps(
-        self, specs: Sequence[EpisodeSpec], members: Sequence[_Member]
+        self, specs: Sequence[EpisodeSpec], members: Sequence[Member]
     ) -> Iterator[tuple[Step, StepData]]:
         shelf = self.images.shelf
         later = [self._wanted_later(coming) for coming in self._later]
@@ -263,7 +237,7 @@ class Evaluation:
     def _stage(self, name: str) -> AbstractContextManager[None]:
         return nullcontext() if self.clock is None else self.clock.measure(name)
 
-    def _step(self, step: Step, data: StepData, members: Sequence[_Member]) -> None:
+    def _step(self, step: Step, data: StepData, members: Sequence[Member]) -> None:
         with self._stage("encode"):
             spent = self._provide(step, data)
         start = time.perf_counter()
@@ -319,7 +293,7 @@ class Evaluation:
         self,
         step: Step,
         data: StepData,
-        members: Sequence[_Member],
+        members: Sequence[Member],
         answers: Answers,
         spent: float,
     ) -> None:
@@ -396,7 +370,7 @@ class Evaluation:
         kept_as = self.compute.cache_dtype
         return {} if kept_as == "fp32" else {"cache_dtype": kept_as}
 
-    def _finish(self, member: _Member) -> Run:
+    def _finish(self, member: Member) -> Run:
         table = pd.DataFrame(member.rows).sort_values("index", ignore_index=True)
         setting, protocol = member.setting, member.setting.protocol
         metrics = compute_metrics(
@@ -432,9 +406,13 @@ class Evaluation:
         support = torch.zeros(1, ways, shots, 3, size, size, device=self.device)
         masks = torch.zeros(1, ways, shots, size, size, dtype=torch.uint8, device=self.device)
         masks[..., : size // 2] = 1
+        return self.count_gflops(support, masks, support[:, 0, 0])
+
+    def count_gflops(self, support: Tensor, masks: Tensor, query: Tensor) -> float:
+        """GFLOP of an episode whose images are not encoded; the arguments are a method's."""
         with torch.no_grad(), self._autocast():
             method = OneShotAtATime(self.method) if self._one_at_a_time else self.method
-            return cost.gflops(method, (support, masks, support[:, 0, 0]))
+            return cost.gflops(method, (support, masks, query))
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)
@@ -472,24 +450,6 @@ def input_side(method: nn.Module, setting: Setting) -> int:
             "--rule image_resize=warp"
         )
     return side
-
-
-class _RunningMean:
-    """mIoU so far, for the progress display."""
-
-    def __init__(self) -> None:
-        self._inter: Counter[int] = Counter()
-        self._union: Counter[int] = Counter()
-
-    def add(self, rows: Sequence[Row]) -> None:
-        for row in rows:
-            self._inter.update(dict(zip(row["class_ids"], row["inter_ways"], strict=True)))
-            self._union.update(dict(zip(row["class_ids"], row["union_ways"], strict=True)))
-
-    @property
-    def miou(self) -> float:
-        ious = [self._inter[c] / union for c, union in self._union.items() if union]
-        return sum(ious) / len(ious) if ious else 0.0
 
 
 def _check_logits(logits: Tensor, specs: Sequence[EpisodeSpec]) -> None:

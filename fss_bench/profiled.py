@@ -8,6 +8,7 @@ from fss_bench.stage_clock import Span
 
 PRODUCT = 2048
 """Side of the square matrices whose product says what the machine can do."""
+ROLES = ("image", "query", "support")
 CONVOLUTION = (512, 64)
 """Channels and side of the maps whose 3x3 convolution says it too: some machines convolve at twice
 the rate at which they multiply matrices."""
@@ -27,8 +28,10 @@ class Profile:
         queries, supports: distinct images of queries, and distinct supports with their masks, of
             a method in parts; else 0.
         gflops_image: to encode an image; 0 where the method cannot be split.
-        gflops_query, gflops_support: to make the part of one that is encoded.
+        gflops_query, gflops_support: to make the part of one that is encoded; means of some real
+            episodes, as all of these.
         gflops_episode: to segment an episode whose images are encoded and parts made.
+        made: `image` encoded, `query` and `support` reduced -> how many, and seconds of all.
         seconds: stage -> seconds of the process that segments; see `STAGES`.
         wall: seconds from the first image to the last row.
         peak_mb: largest memory.
@@ -50,6 +53,7 @@ class Profile:
     gflops_query: float
     gflops_support: float
     gflops_episode: float
+    made: dict[str, tuple[int, float]]
     seconds: dict[str, float]
     wall: float
     peak_mb: float

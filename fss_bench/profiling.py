@@ -11,14 +11,17 @@ from torch import Tensor, nn
 
 from fss_bench import cost
 from fss_bench.compute import Compute
+from fss_bench.episodes import Episode
 from fss_bench.evaluation import Evaluation, Progress
 from fss_bench.items import Item, wants
 from fss_bench.method import splits
-from fss_bench.profiled import CONVOLUTION, PRODUCT, Profile
+from fss_bench.profiled import CONVOLUTION, PRODUCT, ROLES, Profile
 from fss_bench.setting import Setting
 from fss_bench.stage_clock import STAGES, StageClock
 
 REPEATS = 5
+COUNTED = 4
+"""Episodes whose FLOPs are counted: they depend on the masks where cells off them are left out."""
 ATTEMPTS = 3
 
 
@@ -41,8 +44,7 @@ def profile(
     evaluation = Evaluation(method, [setting], compute, progress, clock=clock)
     run = evaluation.run()[0]
     work = [span for span in clock.spans if span.stage != "load"]
-    per_image, per_query, per_support = _image_gflops(evaluation)
-    shown = setting.ways * setting.shots
+    gflops = _mean_gflops(evaluation, setting)
     kept = {
         want.item for spec in setting.specs for want in wants(spec, setting.protocol, parts=True)
     }
@@ -57,13 +59,11 @@ def profile(
         backbone_m=cost.parameters_m(backbone) if isinstance(backbone, nn.Module) else 0.0,
         queries=_count(kept, "query") if evaluation.parts else 0,
         supports=_count(kept, "support") if evaluation.parts else 0,
-        gflops_image=per_image,
-        gflops_query=per_query,
-        gflops_support=per_support,
-        gflops_episode=max(
-            0.0,
-            evaluation.gflops - (1 + shown) * per_image - per_query - shown * per_support,
-        ),
+        gflops_image=gflops[0],
+        gflops_query=gflops[1],
+        gflops_support=gflops[2],
+        gflops_episode=gflops[3],
+        made={role: evaluation.images.made(role) for role in ROLES},
         seconds={stage: clock.seconds().get(stage, 0.0) for stage in STAGES},
         wall=work[-1].end - work[0].start,
         peak_mb=cost.peak_mb(evaluation.device),
@@ -124,20 +124,31 @@ class _Calls(nn.Module):
         return self.function(*inputs)
 
 
-def _image_gflops(evaluation: Evaluation) -> tuple[float, float, float]:
-    """To encode an image, and to make a query's and a support's part of it; the mask is half."""
+def _mean_gflops(evaluation: Evaluation, setting: Setting) -> list[float]:
+    """To encode an image, reduce a query, reduce a support, and segment an episode of these."""
+    specs = setting.specs[:: max(1, len(setting.specs) // COUNTED)][:COUNTED]
+    counted = [_gflops(evaluation, evaluation.loader.episode(spec)) for spec in specs]
+    return [sum(each) / len(counted) for each in zip(*counted, strict=True)]
+
+
+def _gflops(evaluation: Evaluation, episode: Episode) -> tuple[float, float, float, float]:
+    """See `_mean_gflops`, of one episode."""
     method: Any = evaluation.method
+    images, masks, query = (
+        given[None].to(evaluation.device)
+        for given in (episode.support_images, episode.support_masks, episode.query_image)
+    )
+    whole = evaluation.count_gflops(images, masks, query)
     if not splits(method):
-        return 0.0, 0.0, 0.0
-    side = evaluation.side
-    image = torch.zeros(1, 3, side, side, device=evaluation.device)
+        return 0.0, 0.0, 0.0, whole
+    supports = list(zip(images.flatten(0, 2), masks.flatten(0, 2), strict=True))
     with torch.no_grad():
-        encoding = cost.gflops(_Calls(method, method.encode), (image,))
-        if not evaluation.parts:
-            return encoding, 0.0, 0.0
-        features = method.encode(image)
-        mask = torch.zeros(side, side, dtype=torch.uint8, device=evaluation.device)
-        mask[: side // 2] = 1
-        query = cost.gflops(_Calls(method, method.query_part), (features,))
-        support = cost.gflops(_Calls(method, method.support_part), (features, mask))
-    return encoding, query, support
+        encoding, asking, showing = cost.gflops(_Calls(method, method.encode), (query,)), 0.0, 0.0
+        if evaluation.parts:
+            asking = cost.gflops(_Calls(method, method.query_part), (method.encode(query),))
+            showing = sum(
+                cost.gflops(_Calls(method, method.support_part), (method.encode(i[None]), mask))
+                for i, mask in supports
+            )
+    rest = whole - (1 + len(supports)) * encoding - asking - showing
+    return encoding, asking, showing / len(supports), max(0.0, rest)

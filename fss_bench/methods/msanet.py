@@ -17,8 +17,7 @@ VGG-16 the first group of similarity maps is the last shot's alone. A model made
 weighs other numbers of shots equally, where the code stops.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
@@ -45,6 +44,7 @@ from fss_bench.similarity import (
     unit_cells,
     unit_cells_inside,
 )
+from fss_bench.stages import similarity_groups, stacks
 from fss_bench.training_batch import TrainingBatch
 
 CARD = {
@@ -150,7 +150,7 @@ class MSANet(OneWayMethod):
         levels = dict.fromkeys([*STAGES, *(name for group in groups for name in group)])
         super().__init__(backbone, list(levels), input_size, 641 if base_classes == 60 else 473)
         self.pooled, self.groups = pooled, groups
-        self.stacks = tuple(stack for group in groups for stack in _stacks(backbone, group))
+        self.stacks = tuple(stack for group in groups for stack in stacks(backbone, group))
         self.shots, self.official, self.learns_base = shots, official, False
         self.shots_commute = not (official and (shots > 1 or self.pooled))
         self._build(base_classes)
@@ -348,22 +348,6 @@ class MSANet(OneWayMethod):
         if base_masks is not None:
             terms["base"] = _loss([s.base for s in scores[:: shape[1]]], base_masks)
         return terms
-
-
-def similarity_groups(backbone: Backbone) -> tuple[bool, tuple[tuple[str, ...], ...]]:
-    """Whether pools end a backbone's stages, and the names of the maps compared, by group."""
-    finest = min(backbone.size_of(name).stride for name in backbone.blocks["c4"])
-    pooled = finest < backbone.levels["c4"].stride
-    blocks = backbone.blocks
-    if pooled:
-        return True, (blocks["c4"], blocks["c5"], ("c5",))
-    return False, (blocks["c3"], blocks["c4"], blocks["c5"])
-
-
-def _stacks(backbone: Backbone, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """Names in order, those in a row whose maps have one form together."""
-    for _, alike in groupby(names, key=backbone.size_of):
-        yield tuple(alike)
 
 
 def _weighted(weights: Tensor, maps: Sequence[Tensor]) -> Tensor:
