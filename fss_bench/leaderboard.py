@@ -44,7 +44,7 @@ class Row:
 
     @property
     def rank_interval(self) -> tuple[int, int] | None:
-        """The ranks that it has in 95 % of the resamples of the episodes."""
+        """The places that it may have by what the episodes tell; None while folds are missing."""
         return None if self.standing is None else self.standing.rank_interval
 
     @cached_property

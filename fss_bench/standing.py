@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,9 @@ class Standing:
     """The place of one row among those it is ranked with.
 
     Attributes:
-        rank: from 1; rows that cannot be told apart from the best of them share it.
-        rank_interval: the ranks that it has in 95 % of the resamples of the episodes.
+        rank: one more than the number of rows that are told to be better.
+        rank_interval: the places it may have by what is told: rows that are not told apart from it
+            may be better or worse.
         miou_ci95: 95 % bootstrap interval of its mIoU, fractions.
     """
 
@@ -31,29 +33,30 @@ class Standing:
 def standings(mious: Sequence[float], resampled: NDArray[np.float64]) -> list[Standing]:
     """Rank rows on the same episodes.
 
-    Down the table every row is compared with the best one of the rank above it: it shares that
-    rank, or its own place is a new one. Two are told apart where their difference over its
-    bootstrap standard error is too large for chance, Bonferroni-corrected for all pairs of the
-    table: which of them are compared is only known from the scores.
+    Two rows are told apart where their difference over its bootstrap standard error is too large
+    for chance, Bonferroni-corrected for all pairs of the table, so that all intervals of rank hold
+    at once. No row has a higher rank than one above it.
 
     Args:
         mious: best first.
         resampled: their mIoUs [resamples, rows], every resample of the same episodes for all rows.
     """
-    if not mious:
+    number = len(mious)
+    if not number:
         return []
-    ranks, first, pairs = [], 0, math.comb(len(mious), 2)
-    for i in range(len(mious)):
-        error = float(np.std(resampled[:, first] - resampled[:, i], ddof=1))
-        p = difference_p(mious[first] - mious[i], error)
-        if p * pairs < LEVEL:
-            first = i
-        ranks.append(first + 1)
-    places = 1 + (resampled[:, None, :] > resampled[:, :, None] + 1e-12).sum(axis=2)
-    lows, highs = np.percentile(places, [2.5, 97.5], axis=0, method="nearest").astype(int)
+    covariance = np.atleast_2d(np.cov(resampled, rowvar=False))
+    spread = np.diagonal(covariance)
+    errors = np.sqrt(np.maximum(spread[:, None] + spread - 2 * covariance, 0))
+    pairs = math.comb(number, 2)
+    better, worse = [0] * number, [0] * number
+    for i, j in combinations(range(number), 2):
+        if pairs * difference_p(mious[i] - mious[j], float(errors[i, j])) < LEVEL:
+            worse[i] += 1
+            better[j] += 1
+    ranks = accumulate((1 + count for count in better), max)
     return [
-        Standing(rank, (int(low), int(high)), percentiles(column))
-        for rank, low, high, column in zip(ranks, lows, highs, resampled.T, strict=True)
+        Standing(rank, (1 + above, number - below), percentiles(column))
+        for rank, above, below, column in zip(ranks, better, worse, resampled.T, strict=True)
     ]
 
 

@@ -84,7 +84,9 @@ def cost_figure(rows: Sequence[Row], cost: str = "ms_per_episode") -> "Figure":
         for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)
     }
     handles = dict(sorted(handles.items()))
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=2, fontsize=8)
+    figure.legend(
+        handles.values(), handles, loc="outside lower center", ncols=2, fontsize=8, frameon=False
+    )
     return figure
 
 

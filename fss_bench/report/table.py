@@ -49,7 +49,7 @@ def _caption(group: Sequence[Row]) -> Text | None:
     """What shared ranks mean, and how far trainings with other seeds lie apart."""
     lines = []
     if any(place(row, group).endswith("=") for row in group):
-        lines.append("= cannot be told apart on these episodes from the first of the rank")
+        lines.append("= shared: these episodes do not tell the rows apart")
     lines += [
         f"{spread.method}: {len(spread.seeds)} training seeds, mIoU {100 * spread.mean:.2f}, "
         f"sd {100 * spread.sd:.2f}"
