@@ -216,9 +216,9 @@ def write_episodes(
     Without --data-root, a published order is drawn over the whole of its published lists.
     """
     from fss_bench.episodes import EpisodeSpec, episodes_sha256, to_jsonl
+    from fss_bench.files import write_text
     from fss_bench.protocols import get_protocol
     from fss_bench.published_orders import hsnet_digest
-    from fss_bench.results import write_text
     from fss_bench.setting import create_setting, listed_episodes
 
     load_plugins(plugin)
@@ -505,13 +505,13 @@ def _place(run: "Run") -> tuple[str, int, int]:
 
 
 def _report(runs: "list[Run]", output: Path, as_json: bool) -> None:
+    from fss_bench.files import write_text
     from fss_bench.report.console import board_rows, print_tables
     from fss_bench.report.table import to_csv
-    from fss_bench.results import write_text
+    from fss_bench.results import ResultStore
 
-    rows = board_rows(output, note)
-    board = output / "leaderboard.csv"
-    with writing(board):
+    with ResultStore(output).updating("leaderboard.csv") as board:
+        rows = board_rows(output, note)
         write_text(board, to_csv(rows))
     if as_json:
         shown = [{**run.to_json(), "path": str(run.path)} for run in runs]

@@ -52,9 +52,9 @@ def leaderboard(
 
     Rows that cannot be told apart on their episodes share a rank.
     """
+    from fss_bench.files import write_whole
     from fss_bench.published import load_published
     from fss_bench.report.console import board_rows, check_together
-    from fss_bench.results import write_whole
 
     if form not in FORMATS:
         raise UnknownNameError("format", form, FORMATS)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from fss_bench.comparison import check_runs, common_classes
 from fss_bench.errors import FssBenchError, UnknownNameError, one_line
+from fss_bench.files import write_whole
 from fss_bench.leaderboard import Row
 from fss_bench.report.grid import groups, titles
-from fss_bench.results import Run, write_whole
+from fss_bench.results import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
