@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fss_bench.errors import FssBenchError, UnknownNameError
-from fss_bench.flags import note, writing
+from fss_bench.flags import check_names, note, writing
 
 if TYPE_CHECKING:
     from fss_bench.leaderboard import Row
     from fss_bench.published import PublishedRow
 
-FORMATS = ("table", "csv", "markdown", "latex", "json")
+FORMATS = ("table", "csv", "markdown", "latex", "json", "html")
 PLOTS = ("cost", "classes", "sensitivity")
 
 
@@ -30,6 +30,17 @@ def leaderboard(
     together: Annotated[
         bool, typer.Option("--together", help="One table of all runs, or say why there is none.")
     ] = False,
+    pictures: Annotated[
+        list[str],
+        typer.Option(
+            help="Data for pictures in HTML, NAME=DIR; repeatable. `shapes` needs none.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006
+    no_pictures: Annotated[
+        list[str],
+        typer.Option(help="A dataset without pictures in HTML; repeatable.", show_default=False),
+    ] = [],  # noqa: B006
     figure: Annotated[
         Path | None,
         typer.Option(help="Draw a figure instead: a .svg or .png file.", show_default=False),
@@ -75,7 +86,10 @@ def leaderboard(
 
         print_tables(rows, published=reported)
         return
-    content = _content(form, rows, reported)
+    if form == "html":
+        content = _page(rows, reported, pictures, no_pictures)
+    else:
+        content = _content(form, rows, reported)
     if output is None:
         typer.echo(content, nl=False)
         return
@@ -99,6 +113,26 @@ def _content(form: str, rows: "list[Row]", reported: "list[PublishedRow]") -> st
     if form == "table":
         return tables_as_text(rows, reported)
     return (to_markdown if form == "markdown" else to_latex)(grids(rows, reported))
+
+
+def _page(
+    rows: "list[Row]", reported: "list[PublishedRow]", sources: list[str], left_out: list[str]
+) -> str:
+    from fss_bench.dataset import create_dataset
+    from fss_bench.report.page import to_html
+    from fss_bench.report.page.pictures import EpisodePictures
+
+    roots: dict[str, str | None] = {"shapes": None}
+    for source in sources:
+        name, equals, root = source.partition("=")
+        if not (name and equals and root):
+            raise FssBenchError(f"--pictures {source!r}: write NAME=DIR, as pascal5i=VOC2012")
+        roots[name] = root
+    for name in (*roots, *left_out):
+        check_names(dataset=name)
+    kept = {name: root for name, root in roots.items() if name not in left_out}
+    found = {name: create_dataset(name, root) for name, root in kept.items()}
+    return to_html(rows, reported, EpisodePictures(found, note))
 
 
 def _draw(file: Path, results: Path, plot: str, cost: str, names: list[str], base: str) -> None:
