@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import torch
+
 from fss_bench.contract.answers import (
     answers_repeat,
     batch_of_episodes,
@@ -69,9 +71,17 @@ def checks(method: str, backbone: str = TINY, **options: Any) -> list[Check]:
 
 
 def results(found: Iterable[Check]) -> Iterator[Result]:
-    """What comes of checks, one by one; a method that cannot be made ends them."""
-    for check in found:
-        result = check.result()
-        yield result
-        if check.function is defaults and result.outcome == "failed":
-            return
+    """What comes of checks, one by one; a method that cannot be made ends them.
+
+    Meanwhile torch has one thread: for tensors this small more of them take ten times as long.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for check in found:
+            result = check.result()
+            yield result
+            if check.function is defaults and result.outcome == "failed":
+                return
+    finally:
+        torch.set_num_threads(threads)
