@@ -17,6 +17,8 @@ from fss_bench.entry import Entry, entry_in, installed_entry, loaded_entry
 from fss_bench.errors import FssBenchError, UnknownNameError, one_line
 
 C = TypeVar("C", bound=type)
+FILE_PREFIX = "fss_bench_plugin_"
+"""What the modules of plug-in files are called, before a digest of their path."""
 
 __all__ = [
     "Entry",
@@ -119,7 +121,7 @@ class Registry:
         if taken is not None and taken is not cls:
             raise FssBenchError(
                 f"{self.kind} {name!r} is registered twice: {_where(taken)} and {_where(cls)}; "
-                "rename one"
+                "rename one, or leave out --plugin"
             )
         self._classes[name] = cls
 
@@ -153,7 +155,7 @@ def load_plugin_file(path: Path) -> None:
     """
     if not path.is_file():
         raise FssBenchError(f"plug-in file not found: {path}")
-    name = f"fss_bench_plugin_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}"
+    name = f"{FILE_PREFIX}{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}"
     if name in sys.modules:  # the same file twice: its names are registered already
         return
     spec = importlib.util.spec_from_file_location(name, path)
@@ -183,4 +185,7 @@ def _load(point: EntryPoint, kind: str) -> Any:
 
 
 def _where(cls: Any) -> str:
+    """Where a class is: of a plug-in file its path, else its module."""
+    if cls.__module__.startswith(FILE_PREFIX):
+        return f"{sys.modules[cls.__module__].__file__}:{cls.__qualname__}"
     return f"{cls.__module__}.{cls.__qualname__}"

@@ -299,6 +299,19 @@ def test_a_plugin_of_the_wrong_kind_is_told_its_base_class(
         create(*arguments)
 
 
+def test_a_module_without_a_constructor_is_told_to_have_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from torch import nn
+
+    from fss_bench import create_method
+
+    monkeypatch.setattr(registry.methods, "_classes", {})
+    registry.methods.register("bare")(type("Bare", (nn.Module,), {}))
+    with pytest.raises(FssBenchError, match="method 'bare' has no constructor: write __init__"):
+        create_method("bare", None)  # type: ignore[arg-type]
+
+
 def test_an_installed_plugin_cannot_take_a_builtins_name(
     methods: Registry, install: Callable[..., None], strange_module: ModuleType
 ) -> None:
@@ -326,7 +339,8 @@ def test_a_plugin_file_cannot_take_an_installed_plugins_name(
     file = tmp_path / "mine.py"
     file.write_text(PLUGIN)
     load_plugin_file(file)
-    with pytest.raises(FssBenchError, match="method 'nearest' is registered twice"):
+    said = f"method 'nearest' is registered twice: {file}:Nearest and strange.Nearest; rename one"
+    with pytest.raises(FssBenchError, match=re.escape(said)):
         methods.get("nearest")
 
 

@@ -68,7 +68,7 @@ def _backbone(config: TrainConfig, origin: Checkpoint | None, frozen: bool) -> B
     Raises:
         FssBenchError: it is to be trained, and takes no option `frozen`.
     """
-    how = {"frozen": frozen} if _takes_frozen(config.backbone) else {}
+    how: dict[str, Any] = {"frozen": frozen} if _takes_frozen(config.backbone) else {}
     if origin is None:
         found = create_backbone(config.backbone, config.weights, **config.backbone_options, **how)
     else:
