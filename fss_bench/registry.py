@@ -167,7 +167,7 @@ def load_plugin_file(path: Path) -> None:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # a script that exits would end the command unsaid
         del sys.modules[name]
-        raise FssBenchError(f"plug-in {path} failed: {one_line(error)}") from error
+        raise FssBenchError(f"plug-in {path} failed: {_reason(error)}") from error
 
 
 def _load(point: EntryPoint, kind: str) -> Any:
@@ -175,13 +175,18 @@ def _load(point: EntryPoint, kind: str) -> Any:
     try:
         found = point.load()
     except (Exception, SystemExit) as error:
-        raise FssBenchError(f"{plugin} failed: {one_line(error)}") from error
+        raise FssBenchError(f"{plugin} failed: {_reason(error)}") from error
     if not isinstance(found, type):
         raise FssBenchError(
             f"{plugin} is no class but of type {type(found).__name__}: its pyproject.toml must "
             "name one, module:Class"
         )
     return found
+
+
+def _reason(error: BaseException) -> str:
+    """Why a plug-in failed; a mistake of ours to tell needs no type."""
+    return str(error) if isinstance(error, FssBenchError) else one_line(error)
 
 
 def _where(cls: Any) -> str:

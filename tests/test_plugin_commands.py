@@ -1,12 +1,13 @@
 """`fss-bench check-method`: a readable report, JSON, and exit status 2 for a broken promise."""
 
 import json
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 from test_cli import complaint, fss_bench
 
-from fss_bench import plugin_commands, registry
+from fss_bench import entrants, plugin_commands, registry
 from fss_bench.contract import PROMISES, Result
 from fss_bench.report.contract import contract_json, result_line, tally
 
@@ -89,6 +90,24 @@ def test_mistakes_are_one_line(broken: Path) -> None:
         done = fss_bench("check-method", "broken", *plugin, *words, status=2)
         assert said in done.stdout
         assert len(done.stdout.splitlines()) == 2  # told once, and the count
+
+
+def test_a_broken_package_is_told_before_its_backbone_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("a backbone was made")
+
+    (tmp_path / "gone_plugin.py").write_text("import no_such_package")
+    monkeypatch.syspath_prepend(tmp_path)
+    point = EntryPoint("gone", "gone_plugin:Gone", "fss_bench.methods")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point] * (group == point.group))
+    monkeypatch.setattr(entrants, "create_backbone", refuse)
+    assert "gone" in fss_bench("list", "methods").stdout
+    assert complaint("evaluate", "gone", "--output", tmp_path) == (
+        "error: method plug-in 'gone' (gone_plugin:Gone) failed: ModuleNotFoundError: No module "
+        "named 'no_such_package'"
+    )
 
 
 def test_lines_fit_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
