@@ -26,6 +26,7 @@ from fss_bench.flags import (
     DiskGb,
     EncodeBatch,
     Episodes,
+    FailedEpisodes,
     Fold,
     Json,
     MethodOption,
@@ -123,6 +124,7 @@ def evaluate(
     disk_gb: DiskGb = None,
     cache_dtype: CacheDtype = "fp32",
     encode_batch: EncodeBatch = None,
+    failed_episodes: FailedEpisodes = "stop",
     output: Output = Path("results"),
     resume: Annotated[bool, typer.Option(help="Take up what is there, or start over.")] = True,
     save_predictions: Annotated[bool, typer.Option(help="Keep a PNG an episode.")] = False,
@@ -149,6 +151,7 @@ def evaluate(
         disk_gb,
         cache_dtype,
         encode_batch,
+        failed_episodes,
     )
     rules = rules_of(rule, annotation)
     method_options = {name: options_for(name, methods, option) for name in methods}

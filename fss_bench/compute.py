@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("fp32", "bf16", "fp16")
+FAILED = ("stop", "count")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Compute:
             the memory. It is part of a run's identity too.
         encode_batch: images that are encoded together; by default 1 on a CPU, where more is no
             faster, and 8 on a GPU.
+        failed_episodes: what NaN or infinite logits do: `stop` the run, or `count` as an answer
+            that is wrong at every pixel, which is part of a run's identity too.
     """
 
     device: str = "auto"
@@ -43,6 +46,7 @@ class Compute:
     disk_gb: float | None = None
     cache_dtype: str = "fp32"
     encode_batch: int | None = None
+    failed_episodes: str = "stop"
 
     def __post_init__(self) -> None:
         """Raise FssBenchError for a value that does not exist."""
@@ -52,6 +56,8 @@ class Compute:
             raise UnknownNameError("precision", self.precision, PRECISIONS)
         if self.cache_dtype not in PRECISIONS:
             raise UnknownNameError("cache dtype", self.cache_dtype, PRECISIONS)
+        if self.failed_episodes not in FAILED:
+            raise UnknownNameError("--failed-episodes", self.failed_episodes, FAILED)
         least = {"batch_size": 1, "workers": 0, "cache_gb": 0, "disk_gb": 0, "encode_batch": 1}
         for name, limit in least.items():
             value = getattr(self, name)

@@ -21,6 +21,7 @@ from fss_bench.dataset import SegDataset
 from fss_bench.encoding import ImageStore, OneShotAtATime
 from fss_bench.episodes import EpisodeSpec
 from fss_bench.errors import FssBenchError, ResultsError, one_line
+from fss_bench.failed_episodes import failed_episodes, failure, wrong_everywhere
 from fss_bench.geometry import square_side
 from fss_bench.identity import code_sha256, describe_method, run_id
 from fss_bench.images import write_png
@@ -298,18 +299,45 @@ class Evaluation:
         spent: float,
     ) -> None:
         """Rows of a step for every member, on disk when this returns; `spent` seconds before."""
+        failed = self._failed(step, answers)
         for member, masks in zip(members, data.query_masks, strict=True):
             protocol = member.setting.protocol
             labels, seconds = answers.labels(masks, protocol)
+            labels = [
+                wrong_everywhere(mask.numpy()) if spec.index in failed else label
+                for spec, label, mask in zip(step.specs, labels, masks, strict=True)
+            ]
             milliseconds = 1000 * (spent + seconds) / len(step.specs)
             if member.predictions is not None:
                 _save(member.predictions, step.specs, labels)
             member.add(
                 [
-                    score_row(spec, label, mask.numpy(), protocol, milliseconds)
-                    for spec, label, mask in zip(step.specs, labels, masks, strict=True)
+                    {**score_row(spec, label, mask.numpy(), protocol, milliseconds), **marked}
+                    for spec, label, mask, marked in zip(
+                        step.specs, labels, masks, self._marks(step, failed), strict=True
+                    )
                 ]
             )
+
+    def _failed(self, step: Step, answers: Answers) -> set[int]:
+        """Indices of the episodes without finite logits.
+
+        Raises:
+            FssBenchError: there is one, and it stops the run; a copy of its input was saved.
+        """
+        failed = failed_episodes(answers.logits, step.specs)
+        if failed and self.compute.failed_episodes == "stop":
+            partial = self.members[0].partial
+            raise failure(
+                self.loader.episode(failed[0]), None if partial is None else partial.folder
+            )
+        return {spec.index for spec in failed}
+
+    def _marks(self, step: Step, failed: set[int]) -> list[dict[str, bool]]:
+        """The column `failed` of the table, where failures are counted."""
+        if self.compute.failed_episodes == "stop":
+            return [{} for _ in step.specs]
+        return [{"failed": spec.index in failed} for spec in step.specs]
 
     def _logits(self, step: Step, support_masks: Tensor | None) -> Tensor:
         """Logits [B, K', 1 + N, h, w] of a step; see `Answers`."""
@@ -353,7 +381,7 @@ class Evaluation:
             "seed": setting.seed,
             "input_size": self.side,
             "precision": self.compute.precision,
-            **self._rounding,
+            **self._ways_to_run,
             "device_type": self.device.type,
             "code_sha256": code_sha256(
                 self.method, getattr(self.method, "backbone", None), setting.dataset
@@ -366,9 +394,11 @@ class Evaluation:
         return record
 
     @property
-    def _rounding(self) -> dict[str, str]:
-        kept_as = self.compute.cache_dtype
-        return {} if kept_as == "fp32" else {"cache_dtype": kept_as}
+    def _ways_to_run(self) -> dict[str, str]:
+        """What changes numbers and is recorded where it is not as usual."""
+        usual = {"cache_dtype": "fp32", "failed_episodes": "stop"}
+        asked = {name: getattr(self.compute, name) for name in usual}
+        return {name: value for name, value in asked.items() if value != usual[name]}
 
     def _finish(self, member: Member) -> Run:
         table = pd.DataFrame(member.rows).sort_values("index", ignore_index=True)
@@ -383,6 +413,7 @@ class Evaluation:
         )
         record = {
             **member.record,
+            **({"failed": int(table["failed"].sum())} if "failed" in table else {}),
             "cost": self._cost(table),
             "environment": cost.environment(),
             "started": self.started.isoformat(timespec="seconds"),
@@ -458,13 +489,6 @@ def _check_logits(logits: Tensor, specs: Sequence[EpisodeSpec]) -> None:
         raise FssBenchError(
             f"the method returned logits of shape {list(logits.shape)}: it must return "
             f"[{len(specs)}, {1 + ways}, h, w], background first"
-        )
-    finite = torch.isfinite(logits).flatten(1).all(dim=1)
-    if not finite.all():
-        spec = specs[int((~finite).nonzero()[0])]
-        raise FssBenchError(
-            f"the method returned NaN or infinite logits in episode {spec.index} (query "
-            f"{spec.query}, classes {list(spec.classes)}): mend the method, or try --precision fp32"
         )
 
 

@@ -122,6 +122,10 @@ EncodeBatch = Annotated[
     int | None,
     typer.Option(help="Images encoded together; by default 1 on a CPU, 8 on a GPU."),
 ]
+FailedEpisodes = Annotated[
+    str,
+    typer.Option(help="NaN logits stop the run, or count as wrong at every pixel: stop, count."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 

@@ -22,6 +22,7 @@ PRINTING = (
     "report",
     "leaderboard.py",
     "leaderboard_command.py",
+    "claims.py",
     "standing.py",
     "seed_spread.py",
     "files.py",
@@ -77,7 +78,7 @@ def describe_method(method: nn.Module, fold: int) -> dict[str, Any]:
     }
 
 
-HOW = ("dataset", "protocol", "precision", "cache_dtype", "device_type", "seed")
+HOW = "dataset protocol precision cache_dtype failed_episodes device_type seed".split()
 """What of a record, beside the method, makes another run."""
 
 

@@ -216,14 +216,14 @@ def build_rows(runs: Iterable[Run]) -> list[Row]:
     return [row for _, rows in sorted(groups.items()) for row in _ranked(rows)]
 
 
-ROUNDINGS = ("precision", "cache_dtype")
-"""Fields of a run that say what its numbers were rounded to."""
+WAYS_TO_RUN = {"precision": "fp32", "cache_dtype": "fp32", "failed_episodes": "stop"}
+"""Fields of a run that change its numbers, with what they are by default."""
 
 
 def method_label(record: Mapping[str, Any]) -> str:
     """The method with the options that were given: `panet(level=c3)`."""
-    rounding = {name: record[name] for name in ROUNDINGS if record.get(name, "fp32") != "fp32"}
-    return _with_options(record["method"], {**record["method_options"], **rounding})
+    changed = {k: record[k] for k, usual in WAYS_TO_RUN.items() if record.get(k, usual) != usual}
+    return _with_options(record["method"], {**record["method_options"], **changed})
 
 
 def _with_options(name: str, options: Mapping[str, Any]) -> str:
@@ -265,7 +265,7 @@ def _age(run: Run) -> tuple[str, str]:
 def _entrant(run: Run) -> str:
     """What makes two runs folds of one row."""
     record, checkpoint = run.record, run.record["checkpoint"]
-    keys = ("method", "method_options", "backbone", "backbone_options", *ROUNDINGS)
+    keys = ("method", "method_options", "backbone", "backbone_options", *WAYS_TO_RUN)
     return fingerprint(
         [record.get(key) for key in (*keys, "ways", "shots", "seed", "dataset", "protocol")],
         record["weights"] if checkpoint is None else _series(checkpoint),  # a file a fold

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -269,3 +270,20 @@ def _check_content(data: Mapping[str, Any], episodes: "pd.DataFrame") -> None:
         raise ValueError(f"it lacks {shorten(missing)}")
     if len(episodes) != data["episodes"]:
         raise ValueError(f"it has {len(episodes)} of its {data['episodes']} episodes")
+    _check_scores(data["metrics"]["per_class"], episodes)
+
+
+def _check_scores(per_class: Mapping[str, Mapping[str, Any]], episodes: "pd.DataFrame") -> None:
+    """Raise ValueError unless the scores of classes are those of the table."""
+    inter: Counter[int] = Counter()
+    union: Counter[int] = Counter()
+    columns = (episodes[name] for name in ("class_ids", "inter_ways", "union_ways"))
+    for ids, inters, unions in zip(*columns, strict=True):
+        for class_id, one, other in zip(ids, inters, unions, strict=True):
+            inter[int(class_id)] += int(one)
+            union[int(class_id)] += int(other)
+    for name, score in per_class.items():
+        found = inter[score["class_id"]], union[score["class_id"]]
+        iou = found[0] / found[1] if found[1] else None
+        if found != (score["inter"], score["union"]) or iou != score["iou"]:
+            raise ValueError(f"its scores of {name} are not those of its table")

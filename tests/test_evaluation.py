@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fss_bench import (
@@ -245,6 +247,60 @@ def test_wrong_logits_stop_the_run(
     with pytest.raises(FssBenchError, match=message):
         evaluate(Broken(answer), shapes, **SETTING, store=store)
     assert not list(store.runs())
+
+
+class Sometimes(Colour):
+    """NaN wherever the query is dark: in some episodes and not in others."""
+
+    def forward(self, support: Tensor, masks: Tensor, query: Tensor) -> Tensor:
+        logits = super().forward(support, masks, query)
+        dark = query.mean(dim=(1, 2, 3)) < 0.42
+        return torch.where(dark[:, None, None, None], torch.nan, logits)
+
+
+def test_the_input_of_a_failed_episode_is_kept(shapes: SegDataset, tmp_path: Path) -> None:
+    with pytest.raises(FssBenchError, match="its input is in") as caught:
+        evaluate(Sometimes(), shapes, **SETTING, store=ResultStore(tmp_path))
+    assert "--failed-episodes count" in str(caught.value)
+    (file,) = tmp_path.rglob("failed-episode-*.safetensors")
+    assert str(file) in str(caught.value)
+    tensors = load_file(file)
+    with safe_open(file, "pt") as opened:
+        spec = json.loads(opened.metadata()["episode"])
+    assert f"in episode {spec['index']} (query {spec['query']}" in str(caught.value)
+    inputs = [tensors[name][None] for name in ("support_images", "support_masks", "query_image")]
+    assert torch.isnan(Sometimes()(*inputs)).any()
+
+
+def test_failed_episodes_count_as_wrong_everywhere(shapes: SegDataset, tmp_path: Path) -> None:
+    stores = [ResultStore(tmp_path / name) for name in "abc"]
+    count = [Compute(batch_size=n, failed_episodes="count") for n in (1, 3)]
+    whole = evaluate(Colour(), shapes, **SETTING, store=stores[0])
+    found = [
+        evaluate(Sometimes(), shapes, **SETTING, store=store, compute=compute)
+        for store, compute in zip(stores[1:], count, strict=True)
+    ]
+    table, good = found[0].episodes, whole.episodes
+    failed = table["failed"].to_numpy()
+    assert 0 < failed.sum() < len(table)
+    assert found[0].record["failed"] == failed.sum()
+    assert (table.loc[failed, ["inter_fg", "inter_bg"]] == 0).all(axis=None)
+    pixels = table.loc[failed, "union_fg"]
+    assert pixels.equals(table.loc[failed, "union_bg"])  # every pixel is in both
+    columns = ["inter_fg", "union_fg", "inter_bg", "union_bg"]
+    assert table.loc[~failed, columns].equals(good.loc[~failed, columns])
+    assert found[0].metrics == found[1].metrics
+    assert found[0].metrics.miou < whole.metrics.miou
+    assert "failed" not in good
+    assert (
+        found[0].record["run_id"]
+        != evaluate(
+            Sometimes(),
+            shapes,
+            **SETTING,
+            compute=Compute(failed_episodes="count", precision="bf16"),
+        ).record["run_id"]
+    )
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -4,7 +4,9 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-DEFAULTS = {"ways": 1, "seed": 0, "precision": "fp32", "cache_dtype": "fp32"}
+from fss_bench.leaderboard import WAYS_TO_RUN
+
+DEFAULTS = {"ways": 1, "seed": 0, **WAYS_TO_RUN}
 
 
 def reproduce(record: Mapping[str, Any]) -> str:
