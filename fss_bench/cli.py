@@ -52,6 +52,7 @@ from fss_bench.flags import (
     writing,
 )
 from fss_bench.options import options_for, parse_options
+from fss_bench.predict_command import predict
 from fss_bench.pretrain_command import pretrain
 from fss_bench.profile_command import profile
 from fss_bench.protocol_commands import protocols, terminal_width
@@ -75,6 +76,7 @@ app.add_typer(protocols, name="protocols")
 app.command("train")(train)
 app.command("pretrain")(pretrain)
 app.command("profile")(profile)
+app.command("predict")(predict)
 
 
 @app.command()
