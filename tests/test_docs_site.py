@@ -23,8 +23,9 @@ PAGES = sorted(DOCS.rglob("*.md"))
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
-def load_generator() -> Any:
-    spec = importlib.util.spec_from_file_location("catalogue", DOCS / "catalogue.py")
+def load(name: str) -> Any:
+    """A module of docs/, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -32,7 +33,7 @@ def load_generator() -> Any:
     return module
 
 
-catalogue = load_generator()
+catalogue = load("catalogue")
 
 
 def nav_pages(nav: Any) -> Iterator[str]:
@@ -90,6 +91,20 @@ def test_the_catalogue_names_all_that_is_registered() -> None:
     assert "| `min_pixels` | `2048` |" in page
     api = (DOCS / "api.md").read_text(encoding="utf-8")
     assert all(f"## `{name}`" in api for name in fss_bench.__all__)
+
+
+def test_formulas_become_mathml_and_code_does_not() -> None:
+    markdown = pytest.importorskip("markdown")
+    pytest.importorskip("latex2mathml")
+    extension = load("site_math").SiteMath()
+    text = "Let $a_1$ be `$x$`, at $5 or $6.\n\n```math\n\\frac{1}{N}\n\\sum_k k\n```\n"
+    html = markdown.markdown(text, extensions=[extension])
+    assert html.count("<math") == 2
+    assert "<msub><mi>a</mi><mn>1</mn></msub>" in html
+    assert "<code>$x$</code>, at $5 or $6." in html
+    assert re.search(r'display="block".*<mfrac>.*<mi>N</mi>.*<mi>k</mi>', html)
+    with pytest.raises(ValueError, match=r"\\nonsense is not understood"):
+        markdown.markdown(r"$\nonsense + 1$", extensions=[extension])
 
 
 @pytest.mark.slow
