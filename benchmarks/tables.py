@@ -15,7 +15,7 @@ def percent(value: float) -> str:
 
 def write_rows(file: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
     """A published table, complete or not at all."""
-    from fss_bench.results import write_text
+    from fss_bench.files import write_text
 
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -32,7 +32,7 @@ def read_rows(file: Path) -> list[Row]:
 
 def write_page(page: Path, tables: str) -> None:
     """Replace what follows a page's introduction."""
-    from fss_bench.results import write_text
+    from fss_bench.files import write_text
 
     head = page.read_text(encoding="utf-8").partition("\n## ")[0]
     write_text(page, f"{head.rstrip()}\n\n{tables}")

@@ -51,6 +51,7 @@ from fss_bench.flags import (
     rules_of,
     writing,
 )
+from fss_bench.leaderboard_command import leaderboard
 from fss_bench.options import options_for, parse_options
 from fss_bench.predict_command import predict
 from fss_bench.pretrain_command import pretrain
@@ -77,6 +78,7 @@ app.command("train")(train)
 app.command("pretrain")(pretrain)
 app.command("profile")(profile)
 app.command("predict")(predict)
+app.command("leaderboard")(leaderboard)
 
 
 @app.command()
@@ -216,9 +218,9 @@ def write_episodes(
     Without --data-root, a published order is drawn over the whole of its published lists.
     """
     from fss_bench.episodes import EpisodeSpec, episodes_sha256, to_jsonl
+    from fss_bench.files import write_text
     from fss_bench.protocols import get_protocol
     from fss_bench.published_orders import hsnet_digest
-    from fss_bench.results import write_text
     from fss_bench.setting import create_setting, listed_episodes
 
     load_plugins(plugin)
@@ -262,50 +264,6 @@ def write_episodes(
     typer.echo(f"{digests['sha256']}{where}")
     if "published_sha256" in digests:
         typer.echo(f"{digests['published_sha256']}  as published (class0 query s1,s2,...)")
-
-
-@app.command()
-def leaderboard(
-    results: Annotated[Path, typer.Option(help="Results folder.")] = Path("results"),
-    form: Annotated[str, typer.Option("--format", help="table or csv.")] = "table",
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write.")] = None,
-    published: Annotated[
-        Path | None,
-        typer.Option(
-            help="CSV of published results to show too, in tables of their own.",
-            show_default=False,
-        ),
-    ] = None,
-    together: Annotated[
-        bool, typer.Option("--together", help="One table of all runs, or say why there is none.")
-    ] = False,
-) -> None:
-    """Rank the runs of a results folder; rows that do not compare are never ranked together."""
-    from fss_bench.published import load_published
-    from fss_bench.report.console import board_rows, check_together, print_tables, tables_as_text
-    from fss_bench.report.table import to_csv
-    from fss_bench.results import write_text
-
-    if form not in ("table", "csv"):
-        raise UnknownNameError("format", form, ("table", "csv"))
-    reported = [] if published is None else load_published(published)
-    rows = board_rows(results, note)
-    if not rows:
-        text = f"no runs in {results}: run `fss-bench evaluate` first, or pass --results"
-        if not reported:
-            raise FssBenchError(text)
-        note(text)
-    if together:
-        check_together(rows)
-    if output is not None:
-        text = to_csv([*rows, *reported]) if form == "csv" else tables_as_text(rows, reported)
-        with writing(output):
-            write_text(output, text)
-        typer.echo(str(output))
-    elif form == "csv":
-        typer.echo(to_csv([*rows, *reported]), nl=False)
-    else:
-        print_tables(rows, published=reported)
 
 
 @app.command()
@@ -549,13 +507,13 @@ def _place(run: "Run") -> tuple[str, int, int]:
 
 
 def _report(runs: "list[Run]", output: Path, as_json: bool) -> None:
+    from fss_bench.files import write_text
     from fss_bench.report.console import board_rows, print_tables
     from fss_bench.report.table import to_csv
-    from fss_bench.results import write_text
+    from fss_bench.results import ResultStore
 
-    rows = board_rows(output, note)
-    board = output / "leaderboard.csv"
-    with writing(board):
+    with ResultStore(output).updating("leaderboard.csv") as board:
+        rows = board_rows(output, note)
         write_text(board, to_csv(rows))
     if as_json:
         shown = [{**run.to_json(), "path": str(run.path)} for run in runs]

@@ -7,8 +7,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fss_bench.comparability import differences
 from fss_bench.errors import FssBenchError
 from fss_bench.metrics import class_counts, run_tables
@@ -290,9 +288,8 @@ def _same_episodes(first: Run, second: Run) -> bool:
 
 
 def _counts(table: "pd.DataFrame", classes: ClassIds) -> "pd.DataFrame":
-    """`class_counts` of these classes, with the number of the episode in each row."""
-    ways = table["class_ids"].map(len).to_numpy()
-    rows = class_counts(table).assign(episode=np.repeat(np.arange(len(table)), ways))
+    """`class_counts` of these classes."""
+    rows = class_counts(table)
     return rows[rows["class_id"].isin(classes)]
 
 

@@ -5,13 +5,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fss_bench.metrics import averaged_a_run, class_counts, fb_iou, run_tables
+from fss_bench.metrics import averaged_a_run, class_counts, fb_iou, fb_iou_ci95, run_tables
 from fss_bench.results import Run, fingerprint
-from fss_bench.statistics import bootstrap_mean_iou
+from fss_bench.standing import Standing, standings
+from fss_bench.statistics import RESAMPLES, bootstrap_mean_iou, bootstrap_means
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,20 +30,32 @@ COLUMNS = (
 class Row:
     """One method on one setting over the folds; `folds` maps a fold to its run.
 
-    A mean over folds is given only when all folds of the dataset are there.
+    A mean over folds is given only when all folds of the dataset are there; `standing` is the place
+    among the rows it was ranked with.
     """
 
     folds: dict[int, Run]
-    rank: int | None = field(default=None, compare=False)
+    standing: Standing | None = field(default=None, compare=False)
+
+    @property
+    def rank(self) -> int | None:
+        """Shared by rows that cannot be told apart; None while folds are missing."""
+        return None if self.standing is None else self.standing.rank
+
+    @property
+    def rank_interval(self) -> tuple[int, int] | None:
+        """The places that it may have by what the episodes tell; None while folds are missing."""
+        return None if self.standing is None else self.standing.rank_interval
 
     @cached_property
-    def _any(self) -> Run:
+    def any_run(self) -> Run:
+        """The first fold's: what all folds share can be read from it."""
         return next(iter(self.folds.values()))
 
     @property
     def dataset_folds(self) -> int:
         """Number of folds that the dataset has."""
-        return int(self._any.record["dataset"]["folds"])
+        return int(self.any_run.record["dataset"]["folds"])
 
     @property
     def complete(self) -> bool:
@@ -59,16 +74,24 @@ class Row:
         """95 % bootstrap interval of `miou`."""
         if not self.complete:
             return None
-        runs = self.folds.values()
-        return bootstrap_mean_iou(
-            [class_counts(table) for run in runs for table in self._tables(run)],
-            [classes for run in runs for classes in averaged_a_run(run)],
-        )
+        if self.standing is not None:
+            return self.standing.miou_ci95
+        return bootstrap_mean_iou(self.counts, self.averaged)
+
+    @cached_property
+    def counts(self) -> "list[pd.DataFrame]":
+        """Counts of each (episode, way), a table a fold and repetition."""
+        return [class_counts(table) for run in self.folds.values() for table in self._tables(run)]
+
+    @cached_property
+    def averaged(self) -> list[int]:
+        """How many classes the mean of each of these tables is over."""
+        return [classes for run in self.folds.values() for classes in averaged_a_run(run)]
 
     @property
     def repetitions(self) -> int:
         """How often the protocol repeats the evaluation with other seeds."""
-        return int(self._any.record["protocol"].get("runs", 1))
+        return int(self.any_run.record["protocol"].get("runs", 1))
 
     @property
     def miou_std(self) -> float | None:
@@ -87,18 +110,27 @@ class Row:
         if not self.complete:
             return None
         runs = list(self.folds.values())
-        if self._any.record["protocol"].get("fb_iou") != "all-folds":
+        if self.any_run.record["protocol"].get("fb_iou") != "all-folds":
             return float(np.mean([run.metrics.fb_iou for run in runs]))
         repetitions = zip(*(self._tables(run) for run in runs), strict=True)
         return float(np.mean([fb_iou(tables, 0.0, "all-folds") for tables in repetitions]))
 
+    @cached_property
+    def fb_iou_ci95(self) -> tuple[float, float] | None:
+        """95 % bootstrap interval of `fb_iou`."""
+        if not self.complete:
+            return None
+        tables = [self._tables(run) for run in self.folds.values()]
+        rule = self.any_run.record["protocol"].get("fb_iou", "fold")
+        return fb_iou_ci95(tables, rule, self.averaged)
+
     def _tables(self, run: Run) -> "list[pd.DataFrame]":
-        return run_tables(run.episodes, self.repetitions)
+        return run_tables(run.episodes.sort_values("index", kind="stable"), self.repetitions)
 
     @cached_property
     def group(self) -> tuple[str, ...]:
         """What must be equal for two rows to be ranked together."""
-        record = self._any.record
+        record = self.any_run.record
         protocol = {k: v for k, v in record["protocol"].items() if k not in ("name", "label")}
         return (
             record["dataset"]["name"],
@@ -119,7 +151,7 @@ class Row:
     @property
     def names(self) -> tuple[str, str, str]:
         """Method, backbone and weights, with the options that were given."""
-        record = self._any.record
+        record = self.any_run.record
         backbone = _with_options(record["backbone"], record["backbone_options"])
         weights = record["weights"]["source"]
         if record["checkpoint"] is not None:
@@ -139,7 +171,7 @@ class Row:
 
     def cells(self) -> list[str]:
         """Values in the order of `COLUMNS`; scores are percent with two decimals."""
-        record = self._any.record
+        record = self.any_run.record
         low, high = self.miou_ci95 or (None, None)
         costs = [run.record["cost"] for run in self.folds.values()]
         return [
@@ -204,10 +236,26 @@ def _ranked(rows: Sequence[Row]) -> list[Row]:
     ordered = sorted(
         rows, key=lambda row: (row.miou is None, -(row.miou or 0.0), row.names, row.run_ids)
     )
+    complete = [row for row in ordered if row.complete]
+    places = standings([row.miou or 0.0 for row in complete], _resampled(complete))
     return [
-        replace(row, rank=rank if row.complete else None)
-        for rank, row in enumerate(ordered, start=1)
+        replace(row, standing=standing)
+        for row, standing in zip_longest(ordered, places)  # those without a mean are last
     ]
+
+
+def _resampled(rows: Sequence[Row]) -> NDArray[np.float64]:
+    """MIoUs [resamples, rows]: rows of the same episodes weigh them alike."""
+    alike: dict[tuple[bytes, ...], list[int]] = defaultdict(list)
+    for i, row in enumerate(rows):
+        keys = [table[["class_id", "episode"]].to_numpy().tobytes() for table in row.counts]
+        alike[tuple(keys)].append(i)
+    means = np.zeros((RESAMPLES, len(rows)))
+    for places in alike.values():
+        means[:, places] = bootstrap_means(
+            [rows[i].counts for i in places], [rows[i].averaged for i in places]
+        )
+    return means
 
 
 def _age(run: Run) -> tuple[str, str]:

@@ -7,7 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fss_bench.results import PartialRun, Run
+from fss_bench.partial_run import PartialRun
+from fss_bench.results import Run
 from fss_bench.scoring import Row
 from fss_bench.setting import Setting
 

@@ -9,7 +9,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fss_bench.results import ClassScore, Metrics, Run
-from fss_bench.statistics import bootstrap_mean_iou
+from fss_bench.statistics import (
+    RESAMPLES,
+    bootstrap_mean_iou,
+    bootstrap_means,
+    bootstrap_sums,
+    percentiles,
+)
 
 IGNORE = 255
 COUNTS = ("inter_fg", "union_fg", "inter_bg", "union_bg")
@@ -88,10 +94,12 @@ def episode_counts(
 
 
 def class_counts(episodes: pd.DataFrame, suffix: str = "") -> pd.DataFrame:
-    """One row an (episode, way): `class_id`, `inter`, `union`."""
+    """One row an (episode, way): `class_id`, `inter`, `union`, number of the `episode`."""
     columns = ["class_ids", f"inter_ways{suffix}", f"union_ways{suffix}"]
-    rows = episodes[columns].explode(columns, ignore_index=True)
-    return rows.set_axis(["class_id", "inter", "union"], axis=1).astype("int64")
+    rows = (
+        episodes[columns].assign(episode=range(len(episodes))).explode(columns, ignore_index=True)
+    )
+    return rows.set_axis(["class_id", "inter", "union", "episode"], axis=1).astype("int64")
 
 
 def run_tables(episodes: pd.DataFrame, runs: int) -> list[pd.DataFrame]:
@@ -198,3 +206,27 @@ def fb_iou(tables: Sequence[pd.DataFrame], miou: float, rule: str) -> float:
     if rule == "foreground":
         return foreground
     return ((miou if rule == "class-mean" else foreground) + background) / 2
+
+
+def fb_iou_ci95(
+    folds: Sequence[Sequence[pd.DataFrame]], rule: str, classes: Sequence[int]
+) -> tuple[float, float]:
+    """95 % bootstrap interval of FB-IoU, episodes resampled within each class.
+
+    Args:
+        folds: episode tables of each fold, one a repetition.
+        rule: see `fb_iou`; the mean over folds, under `all-folds` counts pooled over them.
+        classes: how many classes mIoU is a mean over, a number a table; read by `class-mean`.
+    """
+    tables = [table for fold in folds for table in fold]
+    sums = bootstrap_sums(tables, COUNTS).reshape(len(folds), len(folds[0]), RESAMPLES, len(COUNTS))
+    if rule == "all-folds":
+        sums = sums.sum(axis=0, keepdims=True)
+    foreground, background = (
+        (sums[..., i] / np.maximum(sums[..., i + 1], 1)).mean(axis=(0, 1)) for i in (0, 2)
+    )
+    if rule == "foreground":
+        return percentiles(foreground)
+    if rule == "class-mean":
+        foreground = bootstrap_means([[class_counts(table) for table in tables]], [classes])[:, 0]
+    return percentiles((foreground + background) / 2)

@@ -114,10 +114,10 @@ def _inputs(support: list[Path], mask: list[str]) -> list[Path]:
 
 
 def _write(target: "Target", prediction: "Prediction") -> None:
+    from fss_bench.files import write_whole
     from fss_bench.images import png_bytes
     from fss_bench.own_pictures import read_picture
     from fss_bench.report.sheet import tinted
-    from fss_bench.results import write_whole
 
     content = {target.labels: png_bytes(prediction.labels)}
     if target.overlay is not None:

@@ -5,13 +5,16 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from fss_bench.errors import ResultsError, one_line, shorten
+from fss_bench.files import sync_names, write_text, write_whole
+from fss_bench.partial_run import PartialRun
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,7 +148,7 @@ class ResultStore:
         folder = self.folder(record)
         return self.load(folder) if (folder / "run.json").is_file() else None
 
-    def partial(self, run_id: str) -> "PartialRun":
+    def partial(self, run_id: str) -> PartialRun:
         """Unfinished work of a run."""
         return PartialRun(self.root / ".partial" / run_id)
 
@@ -164,16 +167,35 @@ class ResultStore:
         try:
             shutil.rmtree(fresh, ignore_errors=True)
             fresh.mkdir(parents=True)
-            run.episodes.to_parquet(fresh / "episodes.parquet", index=False)
+            write_whole(
+                fresh / "episodes.parquet",
+                lambda stream: run.episodes.to_parquet(stream, index=False),
+            )
             write_text(fresh / "run.json", json.dumps(run.to_json(), indent=2) + "\n")
             folder.parent.mkdir(parents=True, exist_ok=True)
             if predictions is not None:  # last: after a failure the next attempt needs them
                 shutil.move(predictions, fresh / "predictions")
-            shutil.rmtree(folder, ignore_errors=True)
-            fresh.rename(folder)
+            _put(fresh, folder)
         except OSError as error:
             raise self._cannot_write(error) from error
         return Run(run.record, run.metrics, run.episodes, folder)
+
+    @contextmanager
+    def updating(self, name: str) -> Iterator[Path]:
+        """A file of this folder that several processes write in turn: read and write it here.
+
+        Raises:
+            ResultsError: nothing can be written here.
+        """
+        file = self.root / name
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.root / f".{name}.lock"):
+                for left in self.root.glob(f".{name}.*.tmp"):  # of processes that were killed
+                    left.unlink(missing_ok=True)
+                yield file
+        except OSError as error:
+            raise self._cannot_write(error) from error
 
     def runs(self, skipped: Callable[[str], None] | None = None) -> Iterator[Run]:
         """All finished runs, in the order of their paths.
@@ -217,6 +239,22 @@ class ResultStore:
         )
 
 
+def _put(fresh: Path, folder: Path) -> None:
+    """Move a folder to its place, where another one may be: one of the two is always whole."""
+    old = fresh.with_suffix(".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    try:
+        fresh.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
+    sync_names(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def _check_content(data: Mapping[str, Any], episodes: "pd.DataFrame") -> None:
     """Raise ValueError unless a run holds all that is read from it later."""
     if data["schema_version"] != SCHEMA_VERSION:
@@ -231,94 +269,3 @@ def _check_content(data: Mapping[str, Any], episodes: "pd.DataFrame") -> None:
         raise ValueError(f"it lacks {shorten(missing)}")
     if len(episodes) != data["episodes"]:
         raise ValueError(f"it has {len(episodes)} of its {data['episodes']} episodes")
-
-
-class PartialRun:
-    """Episode records of a run that is not finished, appended as they come.
-
-    Used as a context, which holds a lock: two processes never work on the same run.
-
-    Args:
-        folder: where they are kept; removed by `discard`.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.predictions = folder / "predictions"
-        self._journal = folder / "episodes.jsonl"
-        self._lock = FileLock(folder.with_suffix(".lock"))
-
-    def __enter__(self) -> "PartialRun":
-        try:
-            self.folder.parent.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise ResultsError(
-                f"another process is working on run {self.folder.name}: wait for it to end"
-            ) from None
-        except OSError as error:
-            raise ResultsError(
-                f"cannot write to {self.folder.parent} ({one_line(error)})"
-            ) from error
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-
-    def rows(self, with_predictions: bool = False) -> list[dict[str, Any]]:
-        """Whole records written so far; a last line that was cut off is dropped from the file.
-
-        Args:
-            with_predictions: return nothing unless every record has its prediction.
-        """
-        if not self._journal.is_file():
-            return []
-        text = self._journal.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]
-        if whole != text:
-            write_text(self._journal, whole)
-        try:
-            rows = [json.loads(line) for line in whole.splitlines()]
-        except ValueError:  # damaged, as after a power cut: start over
-            return []
-        if with_predictions and any(
-            not (self.predictions / f"{row['index']}.png").is_file() for row in rows
-        ):
-            return []
-        return rows
-
-    def append(self, rows: list[dict[str, Any]]) -> None:
-        """Add records; the system has them when this returns.
-
-        Raises:
-            ResultsError: they could not be written.
-        """
-        text = "".join(json.dumps(row) + "\n" for row in rows)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with self._journal.open("a", encoding="utf-8") as file:
-                file.write(text)
-        except OSError as error:
-            raise ResultsError(
-                f"cannot write to {self.folder} ({one_line(error)}): free space, then run the same "
-                "command again, which goes on from here"
-            ) from error
-
-    def discard(self) -> None:
-        """Remove all of it but the lock."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    write_whole(path, text.encode())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 from filelock import FileLock, Timeout
 
 from fss_bench.errors import FssBenchError, ResultsError, one_line
+from fss_bench.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -136,23 +137,11 @@ class RunFolder:
         Raises:
             ResultsError: it cannot be written.
         """
-        fresh = file.with_name(f".{file.name}.{os.getpid()}.tmp")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            with fresh.open("wb") as stream:
-                if isinstance(content, bytes):
-                    stream.write(content)
-                else:
-                    content(stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            fresh.replace(file)
-            _sync_names(file.parent)
+            write_whole(file, content)
         except (OSError, RuntimeError) as error:  # torch's writer raises the latter on a full disk
             raise self.cannot_write(error) from error
-        finally:
-            with suppress(OSError):
-                fresh.unlink(missing_ok=True)
 
     def cannot_write(self, error: Exception) -> ResultsError:
         """What to tell the user of a failure to write."""
@@ -180,16 +169,6 @@ def check_same(there: Mapping[str, Any], here: Mapping[str, Any], root: Path) ->
             "another --output, give the options it was started with, or start over with "
             "--no-resume"
         )
-
-
-def _sync_names(folder: Path) -> None:
-    """Have new names of files on the disk, in their order, where the system can do that."""
-    with suppress(OSError):
-        opened = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Bootstrap intervals over episodes."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,12 @@ def bootstrap_mean_iou(
     """95 % percentile interval of mIoU, episodes resampled within each class (stratified).
 
     Resampling is a matrix of multinomial weights times the counts, so no metric is recomputed in a
-    loop. NumPy's legacy generator is used because its stream never changes.
+    loop. NumPy's legacy generator is used because its stream never changes. The ways of an episode
+    are drawn together; it belongs to the class of its first.
 
     Args:
-        folds: a table a fold, one row an (episode, way), with `class_id`, `inter` and `union`.
+        folds: a table a fold, one row an (episode, way), with `class_id`, `inter` and `union`, and
+            the number of the `episode` where there are several ways.
         classes: a number a fold: how many classes its mean is over, those without a pixel as 0; by
             default those with a pixel.
         resamples: number of bootstrap samples.
@@ -33,30 +35,64 @@ def bootstrap_mean_iou(
     Returns:
         Lower and upper bound, fractions in [0, 1], of the mean over folds of the mean over classes.
     """
-    rng = np.random.RandomState(seed)
-    means = np.zeros(resamples)
-    for i, rows in enumerate(folds):
-        ious = [
-            _resampled_iou(group["inter"].to_numpy(), group["union"].to_numpy(), rng, resamples)
-            for _, group in rows.groupby("class_id")
-            if group["union"].sum() > 0
-        ]
-        if ious:
-            means += np.sum(ious, axis=0) / (classes[i] if classes else len(ious)) / len(folds)
-    low, high = np.percentile(means, [2.5, 97.5])
+    counted = classes or [_with_pixels(rows) for rows in folds]
+    return percentiles(bootstrap_means([folds], [counted], resamples, seed)[:, 0])
+
+
+def percentiles(resampled: NDArray[np.float64]) -> tuple[float, float]:
+    """The 95 % percentile interval of resampled values."""
+    low, high = np.percentile(resampled, [2.5, 97.5])
     return float(low), float(high)
-
-
-def _resampled_iou(
-    inter: NDArray[np.int64], union: NDArray[np.int64], rng: np.random.RandomState, resamples: int
-) -> NDArray[np.float64]:
-    n = len(inter)
-    weights = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
-    return np.asarray(weights @ inter / np.maximum(weights @ union, 1), dtype=np.float64)
 
 
 Classes = Sequence[int | None]
 """A number a fold: how many classes its mean is over; None for those with a pixel."""
+
+
+def bootstrap_means(
+    entrants: "Sequence[Sequence[pd.DataFrame]]",
+    classes: Sequence[Classes | None],
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """MIoUs [resamples, entrants] of entrants on the same episodes, which weigh alike in all.
+
+    Args:
+        entrants: for each its folds, as for `bootstrap_mean_iou`, with the same rows.
+        classes: for each, how many classes a fold's mean is over; None for those with a pixel in
+            the resample.
+        resamples: number of bootstrap samples.
+        seed: seed of the resampling.
+    """
+    folds = list(zip(*entrants, strict=True))
+    return _resampled_means(folds, classes, resamples, np.random.RandomState(seed))
+
+
+def bootstrap_sums(
+    folds: "Sequence[pd.DataFrame]",
+    columns: Sequence[str],
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """Sums [folds, resamples, columns] over resampled episodes.
+
+    The draws are those of `bootstrap_means` with the same seed, so that what is made of both goes
+    together.
+
+    Args:
+        folds: an episode table each: a row an episode, with `class_ids`.
+        columns: which counts to add up.
+        resamples: number of bootstrap samples.
+        seed: seed of the resampling.
+    """
+    rng = np.random.RandomState(seed)
+    sums = np.zeros((len(folds), resamples, len(columns)))
+    for fold, table in zip(sums, folds, strict=True):
+        counts = table[list(columns)].to_numpy(np.int64)
+        stratum_of = table["class_ids"].map(lambda ids: ids[0]).to_numpy()
+        for stratum in np.unique(stratum_of):
+            fold += _resampled_sums(counts[stratum_of == stratum], resamples, rng)
+    return sums
 
 
 def pooled_mean_iou(folds: "Sequence[pd.DataFrame]", classes: Classes | None = None) -> float:
@@ -101,14 +137,13 @@ def bootstrap_difference(
     rng = np.random.RandomState(seed)
     if paired:
         pairs = list(zip(first, second, strict=True))
-        before, after = _bootstrap_means(pairs, classes, resamples, rng).T
+        before, after = _resampled_means(pairs, classes, resamples, rng).T
     else:
         before, after = (
-            _bootstrap_means([[rows] for rows in folds], [counted], resamples, rng)[:, 0]
+            _resampled_means([[rows] for rows in folds], [counted], resamples, rng)[:, 0]
             for folds, counted in zip((first, second), classes, strict=True)
         )
-    low, high = np.percentile(after - before, [2.5, 97.5])
-    return float(low), float(high)
+    return percentiles(after - before)
 
 
 def permutation_p(
@@ -172,7 +207,7 @@ def _by_class(tables: "Sequence[pd.DataFrame]") -> list[NDArray[np.int64]]:
     return [counts[places] for places in _places(tables[0])]
 
 
-def _bootstrap_means(
+def _resampled_means(
     folds: "Sequence[Sequence[pd.DataFrame]]",
     classes: Sequence[Classes | None],
     resamples: int,
@@ -181,14 +216,54 @@ def _bootstrap_means(
     """MIoUs [resamples, tables] of tables that share episodes; a fold is one table each."""
     means = np.zeros((resamples, len(classes)))
     for i, tables in enumerate(folds):
-        sums = []
-        for counts in _by_class(tables):
-            n = len(counts)
-            weights = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
-            sums.append(weights @ counts.reshape(n, -1))
-        pooled = np.array(sums).reshape(-1, resamples, len(tables), 2)
+        number = tables[0]["class_id"].nunique()
+        pooled = np.zeros((number, resamples, len(tables), 2))
+        for seen, counts in _strata(tables):
+            sums = _resampled_sums(counts.reshape(len(counts), -1), resamples, rng)
+            pooled[seen] += sums.reshape(resamples, len(seen), -1, 2).swapaxes(0, 1)
         means += _mean_ious(pooled, _counted(pooled, classes, i)) / len(folds)
     return means
+
+
+def _resampled_sums(
+    counts: NDArray[np.int64], resamples: int, rng: np.random.RandomState
+) -> NDArray[np.float64]:
+    """Sums [resamples, columns] of counts [n, columns] over n rows drawn with replacement."""
+    n = len(counts)
+    weights = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
+    return np.asarray(weights.astype(np.float64) @ counts)  # exact below 2**53
+
+
+def _strata(
+    tables: "Sequence[pd.DataFrame]",
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """The episodes of each class, classes in order.
+
+    Yields:
+        Numbers of the classes that these episodes have, and their counts
+        [episodes, classes, tables, 2]: intersection and union.
+    """
+    counts = np.stack([rows[["inter", "union"]].to_numpy(np.int64) for rows in tables], axis=1)
+    _, class_of = np.unique(tables[0]["class_id"].to_numpy(), return_inverse=True)
+    _, first, episode_of = np.unique(_episodes(tables[0]), return_index=True, return_inverse=True)
+    stratum_of = class_of[first][episode_of]
+    for stratum in np.unique(stratum_of):
+        places = np.flatnonzero(stratum_of == stratum)
+        seen, columns = np.unique(class_of[places], return_inverse=True)
+        episodes, rows = np.unique(episode_of[places], return_inverse=True)
+        each = np.zeros((len(episodes), len(seen), len(tables), 2), dtype=np.int64)
+        np.add.at(each, (rows, columns), counts[places])
+        yield seen, each
+
+
+def _episodes(rows: "pd.DataFrame") -> NDArray[np.int64]:
+    """The number of each row's episode; without one, a row is an episode."""
+    return rows["episode"].to_numpy() if "episode" in rows else np.arange(len(rows))
+
+
+def _with_pixels(rows: "pd.DataFrame") -> int:
+    """How many classes have a pixel."""
+    return int((rows.groupby("class_id")["union"].sum() > 0).sum())
 
 
 def _swapped(counts: NDArray[np.int64], swaps: NDArray[np.int8]) -> NDArray[np.int64]:
@@ -199,7 +274,7 @@ def _swapped(counts: NDArray[np.int64], swaps: NDArray[np.int8]) -> NDArray[np.i
 
 
 def _counted(
-    pooled: NDArray[np.int64], classes: Sequence[Classes | None], fold: int
+    pooled: NDArray[Any], classes: Sequence[Classes | None], fold: int
 ) -> NDArray[np.int64]:
     """Classes that each mean is over, [n, tables], from sums [classes, n, tables, 2].
 
@@ -214,7 +289,7 @@ def _counted(
     return np.asarray(counted, dtype=np.int64)
 
 
-def _mean_ious(pooled: NDArray[np.int64], counted: NDArray[np.int64]) -> NDArray[np.float64]:
+def _mean_ious(pooled: NDArray[Any], counted: NDArray[np.int64]) -> NDArray[np.float64]:
     """Mean IoU over classes: sums [classes, …, tables, 2] -> [..., tables]."""
     ious = pooled[..., 0] / np.maximum(pooled[..., 1], 1)
     return np.asarray(ious.sum(axis=0) / np.maximum(counted, 1), dtype=np.float64)

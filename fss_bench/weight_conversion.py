@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fss_bench.architectures import architecture_of
 from fss_bench.errors import WeightsError, one_line
-from fss_bench.results import write_whole
+from fss_bench.files import write_whole
 from fss_bench.weight_files import METADATA, file_sha256, read_metadata
 from fss_bench.weight_reading import Reading, read_weights
 

@@ -18,6 +18,7 @@ from fss_bench.metrics import (
     compute_metrics,
     confusion,
     episode_counts,
+    fb_iou_ci95,
 )
 
 NAMES = {1: "cat", 2: "dog", 3: "cow"}
@@ -246,8 +247,75 @@ def test_class_counts_have_a_row_an_episode_and_way() -> None:
         "class_id": [4, 9, 9, 2],
         "inter": [1, 2, 3, 4],
         "union": [5, 6, 7, 8],
+        "episode": [0, 0, 1, 1],
     }
     assert set(rows.dtypes) == {np.dtype("int64")}
+
+
+def scattered(seed: int, n: int = 120) -> pd.DataFrame:
+    """Episodes of 3 classes whose foreground and background counts scatter."""
+    rng = np.random.default_rng(seed)
+    union = np.exp(rng.normal(7, 0.6, n)).astype(np.int64) + 1
+    inter = (union / (1 + np.exp(-rng.normal(0.4, 1, n)))).astype(np.int64)
+    other = 9000 - (union - inter)
+    return pd.DataFrame(
+        {
+            "index": range(n),
+            "class_ids": [[1 + i % 3] for i in range(n)],
+            "inter_fg": inter,
+            "union_fg": union,
+            "inter_bg": other - union // 3,
+            "union_bg": other,
+            "inter_ways": [[i] for i in inter],
+            "union_ways": [[u] for u in union],
+        }
+    )
+
+
+def arrays_of(table: pd.DataFrame) -> NDArray[np.int64]:
+    """Class, and the four counts, of each episode."""
+    ids = [one for (one,) in table["class_ids"]]
+    return np.column_stack([ids, table[list(COUNTS)].to_numpy()])
+
+
+def point_fb(folds: Sequence[Sequence[NDArray[np.int64]]], rule: str) -> float:
+    """FB-IoU of episodes of one way, from their arrays."""
+    if rule == "all-folds":
+        folds = [[np.concatenate(tables) for tables in zip(*folds, strict=True)]]
+    found = []
+    for table in (table for fold in folds for table in fold):
+        foreground, background = (table[:, i].sum() / table[:, i + 1].sum() for i in (1, 3))
+        if rule == "class-mean":
+            classes = [table[table[:, 0] == c] for c in (1, 2, 3)]
+            foreground = np.mean([rows[:, 1].sum() / rows[:, 2].sum() for rows in classes])
+        found.append(foreground if rule == "foreground" else (foreground + background) / 2)
+    return float(np.mean(found))
+
+
+@pytest.mark.parametrize("rule", ["fold", "all-folds", "class-mean", "foreground"])
+def test_the_interval_of_fb_iou_equals_a_loop(rule: str) -> None:
+    folds = [[scattered(1), scattered(2)], [scattered(3), scattered(4)]]
+    whole = [[arrays_of(table) for table in fold] for fold in folds]
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(1000):
+        drawn = []
+        for fold in whole:
+            picks = [rng.integers(0, 40, (3, 40)) * 3 + np.arange(3)[:, None] for _ in fold]
+            drawn.append([table[pick.ravel()] for table, pick in zip(fold, picks, strict=True)])
+        found.append(point_fb(drawn, rule))
+    low, high = np.quantile(found, [0.025, 0.975])
+    assert high - low > 0.003
+    ends = fb_iou_ci95(folds, rule, [3] * 4)
+    assert ends == pytest.approx((low, high), abs=0.15 * (high - low))
+    assert ends[0] < point_fb(whole, rule) < ends[1]
+
+
+@pytest.mark.slow
+def test_about_95_in_100_intervals_of_fb_iou_cover_the_truth() -> None:
+    truth = point_fb([[arrays_of(scattered(10**6, 300_000))]], "fold")
+    ends = [fb_iou_ci95([[scattered(seed)]], "fold", [3]) for seed in range(200)]
+    assert 0.9 <= np.mean([low <= truth <= high for low, high in ends]) <= 0.985
 
 
 episode_lists = st.lists(

@@ -451,12 +451,10 @@ def test_an_overlay_and_a_prediction_of_one_name_are_refused(tmp_path: Path) -> 
 
 
 def test_a_full_disk_leaves_no_half_file(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Path, data: bytes) -> int:
-        with self.open("wb") as file:
-            file.write(data[:10])
+    def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("fss_bench.files.os.fsync", full)
     assert "No space left" in complaint(*command(pictures))
     names = {f.name for f in pictures.iterdir()}
     assert names == {f"{n}{m}.png" for n in "abq" for m in ("", "-mask")}

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 import fss_bench
 from fss_bench import results
 from fss_bench.errors import ResultsError
-from fss_bench.results import ResultStore, Run, write_text
+from fss_bench.files import write_text
+from fss_bench.results import ResultStore, Run
 
 MakeRun = Callable[..., Run]
 

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from fss_bench.statistics import (
     bootstrap_difference,
     bootstrap_mean_iou,
+    bootstrap_means,
+    bootstrap_sums,
     holm,
+    percentiles,
     permutation_p,
     pooled_mean_iou,
 )
@@ -385,3 +388,70 @@ def test_p_values_of_equal_methods_are_spread_evenly() -> None:
         found.append(permutation_p([first], [second], permutations=199))
     assert 0.01 <= np.mean(np.array(found) <= 0.05) <= 0.1
     assert 0.4 <= np.mean(np.array(found) <= 0.5) <= 0.6
+
+
+def two_ways(seed: int, each: int = 40) -> Fold:
+    """Episodes of two ways that are easy or hard together."""
+    rng = np.random.default_rng(seed)
+    n = 4 * each
+    first, shift = 1 + np.arange(n) % 4, 1 + rng.integers(0, 3, n)
+    ids = np.stack([first, 1 + (first - 1 + shift) % 4], axis=1)
+    ease = 1 / (1 + np.exp(-rng.normal(0.4, 1, (n, 1))))
+    union = np.exp(rng.normal(8, 0.5, (n, 2))).astype(np.int64) + 1
+    episode = np.repeat(np.arange(n), 2)
+    inter = (union * ease).astype(int)
+    columns = {"class_id": ids, "inter": inter, "union": union, "episode": episode}
+    return pd.DataFrame({name: values.ravel() for name, values in columns.items()})
+
+
+def test_the_ways_of_an_episode_are_resampled_together() -> None:
+    truth = point(two_ways(10**6, each=40_000))
+    hits = {"together": 0, "apart": 0}
+    for seed in range(200):
+        fold = two_ways(seed)
+        for name, rows in (("together", fold), ("apart", fold.drop(columns="episode"))):
+            low, high = bootstrap_mean_iou([rows], resamples=400)
+            hits[name] += low <= truth <= high
+    assert 0.9 <= hits["together"] / 200 <= 0.985
+    assert hits["apart"] < hits["together"]
+
+
+def test_resampling_episodes_of_two_ways_equals_a_loop() -> None:
+    fold = two_ways(3, each=10)
+    episodes_of = fold.to_numpy().reshape(-1, 2, 4)  # ways, then class, inter, union, number
+    rng = np.random.default_rng(0)
+    means = []
+    for _ in range(1500):
+        picked = []
+        for class_id in range(1, 5):
+            mine = episodes_of[episodes_of[:, 0, 0] == class_id]
+            picked.append(mine[rng.integers(0, len(mine), len(mine))])
+        rows = np.concatenate(picked).reshape(-1, 4)
+        classes = [rows[rows[:, 0] == class_id] for class_id in range(1, 5)]
+        means.append(np.mean([each[:, 1].sum() / each[:, 2].sum() for each in classes]))
+    low, high = np.quantile(means, [0.025, 0.975])
+    found = bootstrap_mean_iou([fold], resamples=4000)
+    assert found == pytest.approx((low, high), abs=0.15 * (high - low))
+
+
+def test_entrants_weigh_the_same_episodes_alike() -> None:
+    first, second = pair(2, gain=0.05, noise=0.05)
+    folds = [[first, second], [second, first]]
+    means = bootstrap_means(folds, [[3, 3], [3, 3]])
+    assert means.shape == (2000, 2)
+    alone = [bootstrap_means([tables], [[3, 3]])[:, 0] for tables in folds]
+    assert np.array_equal(means, np.stack(alone, axis=1))
+    assert percentiles(means[:, 0]) == bootstrap_mean_iou([first, second])
+
+
+def test_sums_are_of_the_same_draws_as_means() -> None:
+    fold = episodes(4, classes=2, each=15)
+    ids = fold["class_id"].map(lambda class_id: [class_id])
+    table = fold.assign(class_ids=ids, one=1, first=(fold["class_id"] == 1) * fold["inter"])
+    table["second"] = fold["inter"] - table["first"]
+    for class_id, name in ((1, "union1"), (2, "union2")):
+        table[name] = (fold["class_id"] == class_id) * fold["union"]
+    sums = bootstrap_sums([table], ["one", "first", "second", "union1", "union2"])[0]
+    assert set(sums[:, 0]) == {30}
+    mious = (sums[:, 1] / sums[:, 3] + sums[:, 2] / sums[:, 4]) / 2
+    assert mious == pytest.approx(bootstrap_means([[fold]], [[2]])[:, 0])

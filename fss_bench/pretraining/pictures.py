@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from fss_bench.errors import DatasetError, one_line, shorten
+from fss_bench.files import write_text
 from fss_bench.images import read_image
-from fss_bench.results import write_text
 from fss_bench.workers import quiet_worker
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")

@@ -15,10 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from fss_bench.errors import FssBenchError, one_line
+from fss_bench.files import write_whole
 from fss_bench.protocols import shown
 from fss_bench.report.comparison import interval, points
 from fss_bench.report.sensitivity_plot import effects_svg
-from fss_bench.results import write_whole
 from fss_bench.sensitivity import Effect
 
 COLUMNS = (

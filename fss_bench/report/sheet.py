@@ -79,10 +79,12 @@ def _strip(
     for way, images in enumerate(spec.supports):
         for shot, image in enumerate(images):
             annotation = support_annotation(dataset, protocol, spec, way, shot)
-            tiles.append(_support(dataset.load_image(image), annotation, way, tile, protocol))
+            tiles.append(
+                support_picture(dataset.load_image(image), annotation, way, tile, protocol)
+            )
     query = dataset.load_image(spec.query)
     truth = [(dataset.load_mask(spec.query, c), way) for way, c in enumerate(spec.classes)]
-    tiles += [_overlay(query, [], tile), _overlay(query, truth, tile)]
+    tiles += [overlay(query, [], tile), overlay(query, truth, tile)]
     strip = Image.new("RGB", (len(tiles) * (tile + GAP) + GAP, tile + HEADER), "white")
     for i, picture in enumerate(tiles):
         strip.paste(picture, (i * (tile + GAP) + (GAP if i >= len(tiles) - 2 else 0), HEADER))
@@ -97,22 +99,24 @@ def _strip(
     return strip
 
 
-def _support(
+def support_picture(
     image: NDArray[np.uint8],
     annotation: NDArray[np.uint8],
     way: int,
     tile: int,
     protocol: EvaluationProtocol,
 ) -> Image.Image:
+    """A support with what is known of it."""
     if protocol.annotation in SPARSE:
         return _marks(image, annotation, way, tile)
     veil = 1.0 if protocol.annotation == "mask" else UNLABELLED
-    return _overlay(image, [(annotation, way)], tile, veil)
+    return overlay(image, [(annotation, way)], tile, veil)
 
 
-def _overlay(
+def overlay(
     image: NDArray[np.uint8], classes: Classes, tile: int, veil: float = 1.0
 ) -> Image.Image:
+    """A picture of an image with regions tinted, as `tinted` has them."""
     return _fit(Image.fromarray(tinted(image, classes, veil)), tile)
 
 

@@ -10,6 +10,8 @@ from rich.text import Text
 
 from fss_bench.leaderboard import COLUMNS, Row
 from fss_bench.published import PublishedRow
+from fss_bench.report.grid import FOLDS, groups, named_cells, place, titles
+from fss_bench.seed_spread import seed_spreads
 
 
 def to_csv(rows: Sequence[Row | PublishedRow]) -> str:
@@ -23,23 +25,37 @@ def to_csv(rows: Sequence[Row | PublishedRow]) -> str:
 
 def leaderboard_tables(rows: Sequence[Row]) -> list[Table]:
     """A table a comparable group: at most 80 columns wide."""
-    tables: list[Table] = []
-    group = None
-    for row in rows:
-        if row.group != group:
-            group = row.group
-            tables.append(_new_table(row))
-        cell = dict(zip(COLUMNS, row.cells(), strict=True))
+    return [_measured_table(group) for group in groups(rows)]
+
+
+def _measured_table(group: Sequence[Row]) -> Table:
+    table = _new_table(group[0])
+    for row in group:
+        cell = named_cells(row)
         low, high = cell["miou_ci_low"], cell["miou_ci_high"]
-        tables[-1].add_row(
-            cell["rank"],
+        table.add_row(
+            place(row, group),
             Text(f"{cell['method']}\n{cell['backbone']}\n{cell['weights']}"),  # no markup
-            *(cell[f"fold{fold}"] for fold in _fold_columns(row)),
+            *(cell[fold] for fold in _fold_columns(row)),
             _with_spread(row, f"{cell['miou']}\n{low}-{high}"),
             cell["fb_iou"],
             cell["ms_per_episode"],
         )
-    return tables
+    table.caption, table.caption_justify = _caption(group), "left"
+    return table
+
+
+def _caption(group: Sequence[Row]) -> Text | None:
+    """What shared ranks mean, and how far trainings with other seeds lie apart."""
+    lines = []
+    if any(place(row, group).endswith("=") for row in group):
+        lines.append("= shared: these episodes do not tell the rows apart")
+    lines += [
+        f"{spread.method}: {len(spread.seeds)} training seeds, mIoU {100 * spread.mean:.2f}, "
+        f"sd {100 * spread.sd:.2f}"
+        for spread in seed_spreads(group)
+    ]
+    return Text("\n".join(lines)) if lines else None
 
 
 def _with_spread(row: Row, text: str) -> str:
@@ -50,25 +66,17 @@ def _with_spread(row: Row, text: str) -> str:
 
 
 def _new_table(row: Row) -> Table:
-    cell = dict(zip(COLUMNS, row.cells(), strict=True))
-    runs = f", {row.repetitions} runs" if row.repetitions > 1 else ""
-    title = Text(
-        f"{cell['dataset']}, {cell['ways']}-way {cell['shots']}-shot, protocol {cell['protocol']}\n"
-        f"{cell['episodes']} episodes{runs} of {row.classes} classes, sha256 "
-        f"{cell['episodes_sha256'][:12]}",
-        style="bold",
-    )
+    title = Text("\n".join(titles(row)), style="bold")
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("#", justify="right")
+    table.add_column("#", justify="right", no_wrap=True)
     table.add_column("method\nbackbone\nweights", overflow="fold", min_width=12)
-    folds = [f"fold{fold}" for fold in _fold_columns(row)]
-    for name in (*folds, "mIoU\n95 % CI", "FB-IoU", "ms"):
+    for name in (*_fold_columns(row), "mIoU\n95 % CI", "FB-IoU", "ms"):
         table.add_column(name, justify="right", no_wrap=True)  # a cut number is a wrong one
     return table
 
 
-def _fold_columns(row: Row) -> range:
-    return range(min(4, row.dataset_folds))
+def _fold_columns(row: Row) -> tuple[str, ...]:
+    return FOLDS[: row.dataset_folds]
 
 
 def published_tables(rows: Sequence[PublishedRow]) -> list[Table]:
@@ -80,10 +88,7 @@ def _published_table(rows: Sequence[PublishedRow]) -> Table:
     """Folds and FB-IoU have columns where a row of the group reports them."""
     folds = range(4 if any(row.folds_certainty for row in rows) else 0)
     fb_iou = any(row.fb_certainty for row in rows)
-    dataset, protocol, ways, shots = rows[0].group
-    title = (
-        f"{dataset}, {ways}-way {shots}-shot, protocol {protocol}\npublished, episode lists unknown"
-    )
+    title = "\n".join(titles(rows[0]))
     table = Table(
         title=Text(title, style="bold"),
         title_justify="left",
@@ -98,7 +103,7 @@ def _published_table(rows: Sequence[PublishedRow]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("certainty\nread in", overflow="fold", max_width=24)
     for row in rows:
-        cell = dict(zip(COLUMNS, row.cells(), strict=True))
+        cell = named_cells(row)
         table.add_row(
             cell["rank"],
             Text(f"{row.method}\n{row.backbone}"),

@@ -18,9 +18,9 @@ from torch.nn.parallel import DistributedDataParallel
 from fss_bench.backbone import Backbone
 from fss_bench.distributed import World, distribute, find_world, joined
 from fss_bench.errors import FssBenchError, ResultsError, one_line
+from fss_bench.files import write_text
 from fss_bench.interruption import StopRequests
 from fss_bench.randomness import generators_kept, seed_generators
-from fss_bench.results import write_text
 from fss_bench.run_folder import check_same
 from fss_bench.telling import said_once
 from fss_bench.training.board import Board, check_board

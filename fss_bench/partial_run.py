@@ -1,0 +1,108 @@
+"""Unfinished work of a run: episode records as they come, so that nothing is done twice."""
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from fss_bench.errors import ResultsError, one_line
+from fss_bench.files import write_whole
+
+SYNC_SECONDS = 1.0
+"""How often records are forced through to the disk; a killed process loses none of them."""
+
+
+class PartialRun:
+    """Episode records of a run that is not finished, appended as they come.
+
+    Used as a context, which holds a lock: two processes never work on the same run.
+
+    Args:
+        folder: where they are kept; removed by `discard`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.predictions = folder / "predictions"
+        self._journal = folder / "episodes.jsonl"
+        self._lock = FileLock(folder.with_suffix(".lock"))
+        self._synced = 0.0
+
+    def __enter__(self) -> "PartialRun":
+        try:
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise ResultsError(
+                f"another process is working on run {self.folder.name}: wait for it to end"
+            ) from None
+        except OSError as error:
+            raise ResultsError(
+                f"cannot write to {self.folder.parent} ({one_line(error)})"
+            ) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def rows(self, with_predictions: bool = False) -> list[dict[str, Any]]:
+        """Whole records written so far; what follows a damaged one is dropped from the file.
+
+        Args:
+            with_predictions: return nothing unless every record has its prediction.
+        """
+        if not self._journal.is_file():
+            return []
+        content = self._journal.read_bytes()
+        rows, length = _whole_records(content)
+        if length != len(content):
+            write_whole(self._journal, content[:length])
+        if with_predictions and any(
+            not (self.predictions / f"{row['index']}.png").is_file() for row in rows
+        ):
+            return []
+        return rows
+
+    def append(self, rows: list[dict[str, Any]]) -> None:
+        """Add records; the system has them when this returns, the disk a second later at most.
+
+        Raises:
+            ResultsError: they could not be written.
+        """
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self._journal.open("ab") as file:
+                file.write(text.encode())
+                file.flush()
+                if time.monotonic() - self._synced > SYNC_SECONDS:
+                    os.fsync(file.fileno())
+                    self._synced = time.monotonic()
+        except OSError as error:
+            raise ResultsError(
+                f"cannot write to {self.folder} ({one_line(error)}): free space, then run the same "
+                "command again, which goes on from here"
+            ) from error
+
+    def discard(self) -> None:
+        """Remove all of it but the lock."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _whole_records(content: bytes) -> tuple[list[dict[str, Any]], int]:
+    """The records before the first that is cut off or damaged, and their length in bytes."""
+    rows, length = [], 0
+    for line in content.splitlines(keepends=True):
+        try:
+            row = json.loads(line) if line.endswith(b"\n") else None
+        except ValueError:
+            row = None
+        if not isinstance(row, dict) or "index" not in row:
+            break
+        rows.append(row)
+        length += len(line)
+    return rows, length
