@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from fss_bench.completion import kinds, method_names
 from fss_bench.compute import Compute
 from fss_bench.errors import FssBenchError, UnknownNameError
 from fss_bench.flags import (
@@ -49,14 +50,17 @@ from fss_bench.flags import (
     numbers_of,
     open_dataset,
     rules_of,
+    terminal_width,
     writing,
 )
 from fss_bench.leaderboard_command import leaderboard
+from fss_bench.named_commands import NamedCommands
 from fss_bench.options import options_for, parse_options
+from fss_bench.plugin_commands import check_method, new_method
 from fss_bench.predict_command import predict
 from fss_bench.pretrain_command import pretrain
 from fss_bench.profile_command import profile
-from fss_bench.protocol_commands import protocols, terminal_width
+from fss_bench.protocol_commands import protocols
 from fss_bench.train_command import train
 
 if TYPE_CHECKING:
@@ -64,13 +68,17 @@ if TYPE_CHECKING:
     from fss_bench.setting import Setting
 
 app = typer.Typer(
+    cls=NamedCommands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help comes in half the time
     help="Few-shot segmentation benchmark whose numbers can be compared.",
 )
 data = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Build an index, check a tree, draw episodes."
+    cls=NamedCommands,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Build an index, check a tree, draw episodes.",
 )
 app.add_typer(data, name="data")
 app.add_typer(protocols, name="protocols")
@@ -79,6 +87,8 @@ app.command("pretrain")(pretrain)
 app.command("profile")(profile)
 app.command("predict")(predict)
 app.command("leaderboard")(leaderboard)
+app.command("new-method")(new_method)
+app.command("check-method")(check_method)
 
 
 @app.command()
@@ -86,7 +96,8 @@ def evaluate(
     method: Annotated[
         str,
         typer.Argument(
-            help="A registered method, or several with commas, on one backbone; see `list methods`."
+            help="A registered method, or several with commas on one backbone; see `list methods`.",
+            autocompletion=method_names,
         ),
     ],
     dataset: Dataset = "shapes",
@@ -289,7 +300,10 @@ def compare(
 
 @app.command("list")
 def list_names(
-    what: Annotated[str, typer.Argument(help="methods, datasets, backbones or protocols.")],
+    what: Annotated[
+        str,
+        typer.Argument(help="methods, datasets, backbones or protocols.", autocompletion=kinds),
+    ],
     plugin: Plugin = [],  # noqa: B006
 ) -> None:
     """List what is registered, plug-ins included, one line each."""

@@ -248,7 +248,7 @@ def create_dataset(name: str, root: Path | str | None = None, **options: Any) ->
         UnknownNameError: no dataset of that name, or an option that it does not have.
         DatasetError: the folder is missing or laid out otherwise; says what was looked for.
     """
-    cls = datasets.get(name)
+    cls = datasets.get_derived(name, SegDataset)
     fixed: dict[str, Any] = {}
     if cls.needs_root:
         if root is None:

@@ -17,7 +17,7 @@ from fss_bench.checkpoint import (
 )
 from fss_bench.checkpoint_loading import build_for, load_checkpoint
 from fss_bench.errors import FssBenchError
-from fss_bench.method import create_method
+from fss_bench.method import create_method, methods
 from fss_bench.setting import Setting
 from fss_bench.timm_backbone import create_backbone
 from fss_bench.weight_reading import get_weight_layout
@@ -156,6 +156,7 @@ class Entrants:
             )
 
     def _make(self, file: str | None) -> nn.Module:
+        methods.get(self._method)  # a broken plug-in is told before weights are fetched
         if file is None:
             backbone = self._backbones.get(self._backbone or DEFAULT_BACKBONE, self._weights)
             return create_method(self._method, backbone, **self._options)

@@ -14,7 +14,8 @@ class UnknownNameError(FssBenchError):
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
         near = get_close_matches(name, names, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {shorten(names, 12)}"
+        known = f"known: {shorten(names, 12)}" if names else "there are none"
+        hint = f"did you mean {near[0]!r}?" if near else known
         super().__init__(f"unknown {kind} {name!r}: {hint}")
 
 

@@ -1,6 +1,7 @@
 """Flags that several commands share, and what they mean."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,13 +10,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fss_bench.completion import backbone_names, dataset_names, method_names, protocol_names
 from fss_bench.errors import FssBenchError, UnknownNameError, one_line
 from fss_bench.options import parse_options
 
 if TYPE_CHECKING:
     from fss_bench.dataset import SegDataset
 
-Dataset = Annotated[str, typer.Option(help="A registered dataset; see `list datasets`.")]
+MethodName = Annotated[
+    str,
+    typer.Argument(
+        help="A registered method; see `list methods`.",
+        autocompletion=method_names,
+    ),
+]
+Dataset = Annotated[
+    str,
+    typer.Option(help="A registered dataset; see `list datasets`.", autocompletion=dataset_names),
+]
 DataRoot = Annotated[Path | None, typer.Option(help="Its folder; `shapes` needs none.")]
 DatasetOption = Annotated[
     list[str], typer.Option(help="Dataset option, key=value; repeatable.", show_default=False)
@@ -25,10 +37,18 @@ Ways = Annotated[int, typer.Option(help="Classes an episode (N).")]
 Shots = Annotated[str, typer.Option(help="Support images a class (K); `1,5` runs both.")]
 Seed = Annotated[int, typer.Option(help="Another seed, other episodes.")]
 Protocol = Annotated[
-    str, typer.Option(help="A protocol of `list protocols`, `name+rule=value`, or a TOML file.")
+    str,
+    typer.Option(
+        help="A protocol of `list protocols`, `name+rule=value`, or a TOML file.",
+        autocompletion=protocol_names,
+    ),
 ]
 Protocols = Annotated[
-    str, typer.Option(help="A protocol, several with commas, `name+rule=value`, or a TOML file.")
+    str,
+    typer.Option(
+        help="A protocol, several with commas, `name+rule=value`, or a TOML file.",
+        autocompletion=protocol_names,
+    ),
 ]
 Episodes = Annotated[
     int | None, typer.Option(help="Episodes a fold; by default the protocol's.", show_default=False)
@@ -68,7 +88,10 @@ Weights = Annotated[
 ]
 BackboneName = Annotated[
     str | None,
-    typer.Option(help="Registered, or any timm model; by default the checkpoint's, or resnet50."),
+    typer.Option(
+        help="Registered, or any timm model; by default the checkpoint's, or resnet50.",
+        autocompletion=backbone_names,
+    ),
 ]
 CheckpointFile = Annotated[
     str | None,
@@ -106,6 +129,11 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 def note(text: str) -> None:
     """Tell the user something beside the result."""
     print(f"note: {text}", file=sys.stderr)
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal; None where the output goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def default_workers(asked: int | None) -> int:
@@ -163,11 +191,12 @@ def open_dataset(
     rules: Mapping[str, Any] | None = None,
 ) -> "SegDataset":
     """The dataset as the protocol asks for it, or as the user's options say."""
-    from fss_bench.dataset import create_dataset, datasets
+    from fss_bench.dataset import SegDataset, create_dataset, datasets
     from fss_bench.setting import protocol_dataset_options
 
     given = parse_options(options)
-    asked = protocol_dataset_options(protocol, datasets.get(name), root, rules or {})
+    cls = datasets.get_derived(name, SegDataset)
+    asked = protocol_dataset_options(protocol, cls, root, rules or {})
     return create_dataset(name, root, **{**asked, **given})
 
 

@@ -140,8 +140,13 @@ def create_method(
 
     Raises:
         UnknownNameError: no method of that name, or an option that it does not have.
+        FssBenchError: it is no module, or cannot be made of a backbone and these options.
     """
-    cls = methods.get(name)
+    cls = methods.get_derived(name, nn.Module)
+    if cls.__init__ is nn.Module.__init__:
+        raise FssBenchError(
+            f"method {name!r} has no constructor: write __init__(self, backbone, …)"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(start_seed)
         method: nn.Module = construct(cls, f"method {name!r}", {"backbone": backbone}, options)

@@ -46,7 +46,8 @@ def construct(cls: Callable[..., T], what: str, fixed: Mapping[str, Any], option
 
     Raises:
         UnknownNameError: an option that the class does not take; the nearest is suggested.
-        FssBenchError: a value of another type than the class says.
+        FssBenchError: a value of another type than the class says; an argument that it does not
+            take, or one that it needs and nobody gave.
     """
     taken = inspect.signature(cls).parameters
     hints = get_type_hints(getattr(cls, "__init__", cls))
@@ -54,8 +55,31 @@ def construct(cls: Callable[..., T], what: str, fixed: Mapping[str, Any], option
     for key in options:
         if key in fixed or (key not in taken and not open_ended):
             raise UnknownNameError(f"option of {what}", key, set(taken) - set(fixed))
+    _check_arguments(what, taken, fixed, options)
     fitted = {key: _fit(key, value, hints.get(key)) for key, value in options.items()}
     return cls(**fixed, **fitted)
+
+
+def _check_arguments(
+    what: str,
+    taken: Mapping[str, inspect.Parameter],
+    fixed: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> None:
+    """Raise FssBenchError for a constructor that does not go with its arguments."""
+    kinds = {p.kind for p in taken.values()}
+    unknown = [key for key in fixed if key not in taken]
+    if unknown and inspect.Parameter.VAR_KEYWORD not in kinds:
+        raise FssBenchError(
+            f"{what} takes no argument {unknown[0]!r}: let its constructor take it first"
+        )
+    open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [n for n, p in taken.items() if p.default is p.empty and p.kind not in open_ended]
+    missing = [key for key in needed if key not in fixed and key not in options]
+    if missing:
+        raise FssBenchError(
+            f"{what} needs option {missing[0]!r}: give {missing[0]}=value, or let it have a default"
+        )
 
 
 def _fit(key: str, value: Any, hint: Any) -> Any:

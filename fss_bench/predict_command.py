@@ -14,6 +14,7 @@ from fss_bench.flags import (
     CheckpointFile,
     Device,
     Json,
+    MethodName,
     MethodOption,
     Plugin,
     Precision,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def predict(
-    method: Annotated[str, typer.Argument(help="A registered method; see `list methods`.")],
+    method: MethodName,
     support: Annotated[list[Path], typer.Option(help="Picture whose object is known; repeatable.")],
     mask: Annotated[
         list[str],

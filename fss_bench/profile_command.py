@@ -20,6 +20,7 @@ from fss_bench.flags import (
     DiskGb,
     EncodeBatch,
     Json,
+    MethodName,
     MethodOption,
     Plugin,
     Precision,
@@ -40,7 +41,7 @@ from fss_bench.options import parse_options
 
 
 def profile(
-    method: Annotated[str, typer.Argument(help="A registered method; see `list methods`.")],
+    method: MethodName,
     dataset: Dataset = "shapes",
     data_root: DataRoot = None,
     dataset_option: DatasetOption = [],  # noqa: B006

@@ -1,15 +1,19 @@
 """`fss-bench protocols`: commands about evaluation protocols."""
 
 import json
-import shutil
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fss_bench.flags import terminal_width
+from fss_bench.named_commands import NamedCommands
+
 protocols = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Compare evaluation protocols."
+    cls=NamedCommands,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Compare evaluation protocols.",
 )
 
 PROTOCOL = "A name of `list protocols`, that with rules (`hsnet+iou_at=original`), or a TOML file"
@@ -67,8 +71,3 @@ def sensitivity(
         typer.echo(str(output))
     else:
         print_effects(effects)
-
-
-def terminal_width() -> int | None:
-    """Columns of the terminal; None where the output goes elsewhere."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

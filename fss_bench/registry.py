@@ -4,38 +4,30 @@ A built-in's name is its file's name in the plural folder, so listing imports no
 the same door: the entry point group is the folder's dotted name (``fss_bench.methods``, …).
 """
 
-import ast
 import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fss_bench.entry import Entry, entry_in, installed_entry, loaded_entry
 from fss_bench.errors import FssBenchError, UnknownNameError, one_line
 
 C = TypeVar("C", bound=type)
+FILE_PREFIX = "fss_bench_plugin_"
+"""What the modules of plug-in files are called, before a digest of their path."""
 
-
-@dataclass(frozen=True)
-class Entry:
-    """One registered name, described without importing it.
-
-    Attributes:
-        name: what users call it.
-        summary: the first line of its file.
-        origin: `built-in`, the package of a plug-in, or `plug-in file`.
-        card: the literal `CARD` of its file: for a method paper, year, venue, backbones with their
-            trainable parameters, input size.
-    """
-
-    name: str
-    summary: str
-    origin: str
-    card: Mapping[str, Any] = field(default_factory=dict)
+__all__ = [
+    "Entry",
+    "Registry",
+    "backbones",
+    "datasets",
+    "load_plugin_file",
+    "methods",
+]
 
 
 class Registry:
@@ -73,17 +65,11 @@ class Registry:
         found = []
         for name in self.names():
             if name in files:
-                found.append(_builtin_entry(name, files[name]))
+                found.append(entry_in(files[name], name, "built-in"))
             elif name in points:
-                package = points[name].dist
-                found.append(
-                    Entry(name, points[name].value, package.name if package else "plug-in")
-                )
+                found.append(installed_entry(points[name]))
             else:
-                cls = self._classes[name]
-                card = getattr(sys.modules.get(cls.__module__), "CARD", {})
-                card = card if isinstance(card, Mapping) else {}
-                found.append(Entry(name, _summary(cls), "plug-in file", card))
+                found.append(loaded_entry(name, self._classes[name]))
         return found
 
     def get(self, name: str) -> Any:
@@ -107,7 +93,26 @@ class Registry:
             raise UnknownNameError(self.kind, name, self.names())
         return self._classes[name]
 
+    def get_derived(self, name: str, base: type) -> Any:
+        """The class of a name, which must derive from a base.
+
+        Raises:
+            FssBenchError: it does not; or see `get`.
+        """
+        cls = self.get(name)
+        if not issubclass(cls, base):
+            raise FssBenchError(
+                f"{self.kind} {name!r} ({_where(cls)}) does not derive from "
+                f"{base.__module__}.{base.__name__}: add that as its base class"
+            )
+        return cls
+
     def _add(self, name: str, cls: Any) -> None:
+        if not isinstance(cls, type):
+            raise FssBenchError(
+                f"{self.kind} {name!r} is no class but of type {type(cls).__name__}: "
+                "register a class"
+            )
         if name in self._builtin_files() and cls.__module__ != f"{self.group}.{name}":
             raise FssBenchError(
                 f"{self.kind} {name!r} is a built-in: register {_where(cls)} under another name"
@@ -116,7 +121,7 @@ class Registry:
         if taken is not None and taken is not cls:
             raise FssBenchError(
                 f"{self.kind} {name!r} is registered twice: {_where(taken)} and {_where(cls)}; "
-                "rename one"
+                "rename one, or leave out --plugin"
             )
         self._classes[name] = cls
 
@@ -150,7 +155,7 @@ def load_plugin_file(path: Path) -> None:
     """
     if not path.is_file():
         raise FssBenchError(f"plug-in file not found: {path}")
-    name = f"fss_bench_plugin_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}"
+    name = f"{FILE_PREFIX}{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}"
     if name in sys.modules:  # the same file twice: its names are registered already
         return
     spec = importlib.util.spec_from_file_location(name, path)
@@ -160,47 +165,32 @@ def load_plugin_file(path: Path) -> None:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that exits would end the command unsaid
         del sys.modules[name]
-        raise FssBenchError(f"plug-in {path} failed: {one_line(error)}") from error
+        raise FssBenchError(f"plug-in {path} failed: {_reason(error)}") from error
 
 
 def _load(point: EntryPoint, kind: str) -> Any:
+    plugin = f"{kind} plug-in {point.name!r} ({point.value})"
     try:
-        return point.load()
-    except Exception as error:
+        found = point.load()
+    except (Exception, SystemExit) as error:
+        raise FssBenchError(f"{plugin} failed: {_reason(error)}") from error
+    if not isinstance(found, type):
         raise FssBenchError(
-            f"{kind} plug-in {point.name!r} ({point.value}) failed: {type(error).__name__}: {error}"
-        ) from error
+            f"{plugin} is no class but of type {type(found).__name__}: its pyproject.toml must "
+            "name one, module:Class"
+        )
+    return found
+
+
+def _reason(error: BaseException) -> str:
+    """Why a plug-in failed; a mistake of ours to tell needs no type."""
+    return str(error) if isinstance(error, FssBenchError) else one_line(error)
 
 
 def _where(cls: Any) -> str:
+    """Where a class is: of a plug-in file its path, else its module."""
+    if cls.__module__.startswith(FILE_PREFIX):
+        return f"{sys.modules[cls.__module__].__file__}:{cls.__qualname__}"
     return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _summary(cls: Any) -> str:
-    return ((cls.__doc__ or "").strip().splitlines() or [""])[0]
-
-
-def _builtin_entry(name: str, file: Path) -> Entry:
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    summary = ((ast.get_docstring(tree) or "").splitlines() or [""])[0]
-    return Entry(name, summary, "built-in", _card(tree))
-
-
-def _card(tree: ast.Module) -> Mapping[str, Any]:
-    """The `CARD` of a file, where it is a literal; listing must not fail for one that is not."""
-    for node in tree.body:
-        if isinstance(node, ast.Assign):
-            targets, value = node.targets, node.value
-        elif isinstance(node, ast.AnnAssign) and node.value is not None:
-            targets, value = [node.target], node.value
-        else:
-            continue
-        if [getattr(target, "id", None) for target in targets] == ["CARD"]:
-            try:
-                card = ast.literal_eval(value)
-            except ValueError:
-                return {}
-            return card if isinstance(card, Mapping) else {}
-    return {}

@@ -153,7 +153,7 @@ def create_backbone(
     if how and not isinstance(weights, BuiltFor):
         source = WeightsFile(str(weights), **how)
     if name in backbones.names():
-        cls: Callable[..., Backbone] = backbones.get(name)
+        cls: Callable[..., Backbone] = backbones.get_derived(name, Backbone)
         found = construct(cls, f"backbone {name!r}", {"weights": source}, options)
     elif name.partition(".")[0] in timm_names():
         fixed = {"name": name, "weights": source}

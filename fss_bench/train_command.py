@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fss_bench.completion import backbone_names
 from fss_bench.compute import Compute
 from fss_bench.errors import FssBenchError
 from fss_bench.flags import (
@@ -17,6 +18,7 @@ from fss_bench.flags import (
     Device,
     Fold,
     Json,
+    MethodName,
     MethodOption,
     Plugin,
     Precision,
@@ -41,7 +43,7 @@ OUTPUT = Path("results") / "trained"
 
 
 def train(
-    method: Annotated[str, typer.Argument(help="A registered method; see `list methods`.")],
+    method: MethodName,
     dataset: Dataset = "shapes",
     data_root: DataRoot = None,
     dataset_option: DatasetOption = [],  # noqa: B006
@@ -60,7 +62,10 @@ def train(
             show_default=False,
         ),
     ] = None,
-    backbone: Annotated[str, typer.Option(help="Registered, or any timm model.")] = "resnet50",
+    backbone: Annotated[
+        str,
+        typer.Option(help="Registered, or any timm model.", autocompletion=backbone_names),
+    ] = "resnet50",
     backbone_option: BackboneOption = [],  # noqa: B006
     weights: Weights = None,
     checkpoint: Annotated[

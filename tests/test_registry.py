@@ -161,6 +161,11 @@ def test_a_plugin_file_registers(methods: Registry, tmp_path: Path) -> None:
         ),
         ("def broken(:", "SyntaxError"),
         ("1 / 0", "ZeroDivisionError"),
+        ("raise SystemExit('told to stop')", "SystemExit: told to stop"),
+        (
+            PLUGIN[: PLUGIN.index("class")] + "def nearest(): ...",
+            "method 'nearest' is no class but of type function: register a class",
+        ),
         (PLUGIN.replace('"nearest"', '"panet"'), "method 'panet' is a built-in"),
         (PLUGIN + PLUGIN, "method 'nearest' is registered twice"),
     ],
@@ -213,6 +218,100 @@ def test_a_broken_installed_plugin_fails_when_used_not_when_listed(
         methods.get("nearest")
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("import sys\nsys.exit(3)", "failed: SystemExit: 3"),
+        ("class Nearest(", "failed: SyntaxError: '(' was never closed"),
+        ("Nearest = 3", "is no class but of type int: its pyproject.toml must name one"),
+        ("import no_such_package", "failed: ModuleNotFoundError: No module named"),
+    ],
+)
+def test_a_broken_module_of_a_plugin_is_listed_and_named_when_used(
+    methods: Registry,
+    install: Callable[..., None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: str,
+    reason: str,
+) -> None:
+    (tmp_path / "broken_plugin.py").write_text(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "broken_plugin", raising=False)
+    install(("nearest", "broken_plugin:Nearest"))
+    assert "nearest" in [e.name for e in methods.entries()]
+    with pytest.raises(FssBenchError, match=re.escape(reason)) as error:
+        methods.get("nearest")
+    assert str(error.value).startswith("method plug-in 'nearest' (broken_plugin:Nearest) ")
+    assert "\n" not in str(error.value)
+
+
+def test_an_installed_plugin_is_described_by_its_source(
+    methods: Registry,
+    install: Callable[..., None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inner = tmp_path / "described_plugin" / "parts"
+    inner.mkdir(parents=True)
+    (inner.parent / "__init__.py").write_text("raise RuntimeError('imported')")
+    (inner / "__init__.py").write_text('"""Parts."""')
+    (inner / "nearest.py").write_text('"""Nearest: looks around.\n\nMore."""\nCARD = {"year": 1}')
+    (tmp_path / "silent_plugin.py").write_text("CARD = {'year': 2}")
+    monkeypatch.syspath_prepend(tmp_path)
+    install(
+        ("deep", "described_plugin.parts.nearest:Nearest"),
+        ("folder", "described_plugin.parts:Nearest"),
+        ("silent", "silent_plugin:Nearest"),
+        ("absent", "described_plugin.absent:Nearest"),
+    )
+    found = {e.name: e for e in methods.entries() if e.origin == "plug-in"}
+    assert found == {
+        "deep": Entry("deep", "Nearest: looks around.", "plug-in", {"year": 1}),
+        "folder": Entry("folder", "Parts.", "plug-in"),
+        "silent": Entry("silent", "silent_plugin:Nearest", "plug-in", {"year": 2}),
+        "absent": Entry("absent", "described_plugin.absent:Nearest", "plug-in"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "base"),
+    [
+        ("method", "torch.nn.modules.module.Module"),
+        ("dataset", "fss_bench.dataset.SegDataset"),
+        ("backbone", "fss_bench.backbone.Backbone"),
+    ],
+)
+def test_a_plugin_of_the_wrong_kind_is_told_its_base_class(
+    monkeypatch: pytest.MonkeyPatch, kind: str, base: str
+) -> None:
+    from fss_bench import create_backbone, create_dataset, create_method
+
+    own: Registry = getattr(registry, f"{kind}s")
+    monkeypatch.setattr(own, "_classes", {})
+    own.register("alien")(type("Alien", (), {"__module__": "strange"}))
+    create = {"method": create_method, "dataset": create_dataset, "backbone": create_backbone}[kind]
+    arguments = ["alien", None] if kind == "method" else ["alien"]
+    with pytest.raises(
+        FssBenchError,
+        match=re.escape(f"{kind} 'alien' (strange.Alien) does not derive from {base}"),
+    ):
+        create(*arguments)
+
+
+def test_a_module_without_a_constructor_is_told_to_have_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from torch import nn
+
+    from fss_bench import create_method
+
+    monkeypatch.setattr(registry.methods, "_classes", {})
+    registry.methods.register("bare")(type("Bare", (nn.Module,), {}))
+    with pytest.raises(FssBenchError, match="method 'bare' has no constructor: write __init__"):
+        create_method("bare", None)  # type: ignore[arg-type]
+
+
 def test_an_installed_plugin_cannot_take_a_builtins_name(
     methods: Registry, install: Callable[..., None], strange_module: ModuleType
 ) -> None:
@@ -240,7 +339,8 @@ def test_a_plugin_file_cannot_take_an_installed_plugins_name(
     file = tmp_path / "mine.py"
     file.write_text(PLUGIN)
     load_plugin_file(file)
-    with pytest.raises(FssBenchError, match="method 'nearest' is registered twice"):
+    said = f"method 'nearest' is registered twice: {file}:Nearest and strange.Nearest; rename one"
+    with pytest.raises(FssBenchError, match=re.escape(said)):
         methods.get("nearest")
 
 
@@ -266,6 +366,17 @@ def test_options_of_an_open_ended_plugin_cannot_replace_what_is_fixed() -> None:
     assert construct(build, "method 'm'", {"backbone": "b"}, {"any": 1}) == ("b", {"any": 1})
     with pytest.raises(UnknownNameError, match="unknown option of method 'm' 'backbone'"):
         construct(build, "method 'm'", {"backbone": "b"}, {"backbone": 1})
+
+
+def test_a_constructor_that_does_not_go_with_its_arguments_is_named() -> None:
+    def build(backbone: str, size: int, depth: int = 2) -> tuple[str, int, int]:
+        return backbone, size, depth
+
+    assert construct(build, "method 'm'", {"backbone": "b"}, {"size": 1}) == ("b", 1, 2)
+    with pytest.raises(FssBenchError, match="method 'm' needs option 'size': give size=value"):
+        construct(build, "method 'm'", {"backbone": "b"}, {})
+    with pytest.raises(FssBenchError, match="method 'm' takes no argument 'network'"):
+        construct(build, "method 'm'", {"network": "b"}, {"size": 1})
 
 
 def test_a_builtins_card_is_read_without_importing_it() -> None:

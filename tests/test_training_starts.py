@@ -16,9 +16,9 @@ from fss_bench.checkpoint_loading import create_from_checkpoint
 from fss_bench.entrants import Backbones, Entrants
 from fss_bench.errors import FssBenchError, ResultsError
 from fss_bench.images import IGNORE
-from fss_bench.registry import methods
+from fss_bench.registry import backbones, methods
 from fss_bench.setting import create_setting
-from fss_bench.timm_backbone import create_backbone
+from fss_bench.timm_backbone import TimmBackbone, create_backbone
 from fss_bench.training.items import collate
 from fss_bench.training.job import prepare
 from fss_bench.training.losses import Losses
@@ -251,3 +251,38 @@ def test_a_loss_of_its_own_must_know_of_the_weight_of_foreground() -> None:
 def test_a_batch_norm_that_learns_needs_two_images(tmp_path: Path) -> None:
     with pytest.raises(FssBenchError, match="learn from one image: raise --batch-size"):
         train(tiny_config(tmp_path, **MSANET, stage="base", recipe={**ONE_STEP, "crop": 64}))
+
+
+def plugin_backbone(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+    """Registers a network as a plug-in's class that takes nothing but weights."""
+
+    def build(self: Any, weights: str = "none") -> None:
+        TimmBackbone.__init__(self, "test_resnet", weights, **changes)
+
+    monkeypatch.setattr(backbones, "_classes", {})
+    backbones.register("own_net")(type("OwnNet", (TimmBackbone,), {"__init__": build}))
+
+
+def test_a_plugins_backbone_need_not_know_frozen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin_backbone(monkeypatch)
+    kept = {"train_backbone": False, **ONE_STEP}
+    config = tiny_config(
+        tmp_path, method="guided", backbone="own_net", recipe=kept, validation="none"
+    )
+    method = prepare(config, 1).method
+    assert isinstance(method.backbone, TimmBackbone)
+    assert not any(p.requires_grad for p in method.backbone.parameters())
+
+
+def test_a_plugins_backbone_that_stays_frozen_cannot_be_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin_backbone(monkeypatch)
+    config = tiny_config(tmp_path, backbone="own_net", recipe=ONE_STEP, validation="none")
+    with pytest.raises(
+        FssBenchError,
+        match="backbone 'own_net' takes no option frozen, so it cannot be trained: use --recipe",
+    ):
+        prepare(config, 1)

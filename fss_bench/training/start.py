@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from fss_bench.backbone import Backbone
+from fss_bench.backbone import Backbone, backbones
 from fss_bench.checkpoint import Checkpoint, check_use, read_checkpoint
 from fss_bench.checkpoint_loading import load_checkpoint
 from fss_bench.episodes import digest_int
@@ -63,21 +63,37 @@ def _completed(origin: Checkpoint, method: nn.Module) -> Checkpoint:
 
 
 def _backbone(config: TrainConfig, origin: Checkpoint | None, frozen: bool) -> Backbone:
-    """The backbone; what a checkpoint brings need not be read from its own weights file."""
+    """The backbone; what a checkpoint brings need not be read from its own weights file.
+
+    Raises:
+        FssBenchError: it is to be trained, and takes no option `frozen`.
+    """
+    how: dict[str, Any] = {"frozen": frozen} if _takes_frozen(config.backbone) else {}
     if origin is None:
-        found = create_backbone(
-            config.backbone, config.weights, **config.backbone_options, frozen=frozen
-        )
+        found = create_backbone(config.backbone, config.weights, **config.backbone_options, **how)
     else:
         same = origin.variant.backbone == config.backbone
         found = create_backbone(
             config.backbone,
             (same and origin.variant.built_for) or "none",
             **network_options(config),
-            frozen=frozen,
+            **how,
+        )
+    if not frozen and not how and found.frozen and any(True for _ in found.parameters()):
+        raise FssBenchError(
+            f"backbone {config.backbone!r} takes no option frozen, so it cannot be trained: use "
+            "--recipe train_backbone=false"
         )
     found.options = dict(config.backbone_options)
     return found
+
+
+def _takes_frozen(backbone: str) -> bool:
+    """Whether a backbone can be told not to be frozen; a plug-in's may have nothing to train."""
+    if backbone not in backbones.names():  # timm's
+        return True
+    taken = inspect.signature(backbones.get(backbone)).parameters.values()
+    return any(p.name == "frozen" or p.kind is p.VAR_KEYWORD for p in taken)
 
 
 def network_options(config: TrainConfig) -> dict[str, Any]:

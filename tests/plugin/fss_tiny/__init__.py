@@ -1,0 +1,1 @@
+"""A method, a dataset and a backbone that fss_bench knows by entry points alone."""
