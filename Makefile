@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow lint clean
+.PHONY: demo test slow lint docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fss-bench evaluate panet --dataset shapes --fold all --shots 1,5 --episodes 100 \
@@ -21,6 +21,9 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/.installed
+	PYTHONPATH=docs $(BIN)/zensical build --strict --clean
+
 # uv installs in half a minute what takes pip two
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -29,4 +32,4 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo-results
+	rm -rf $(VENV) demo-results site

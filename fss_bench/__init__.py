@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fss_bench.dataset import create_dataset
     from fss_bench.evaluation import evaluate
     from fss_bench.method import Method, create_method
+    from fss_bench.prediction import Prediction, Predictor, predict
     from fss_bench.protocols import EvaluationProtocol, get_protocol
     from fss_bench.results import ResultStore, Run
     from fss_bench.setting import create_setting
@@ -23,6 +24,8 @@ _HOMES = {
     "Compute": "compute",
     "EvaluationProtocol": "protocols",
     "Method": "method",
+    "Prediction": "prediction",
+    "Predictor": "prediction",
     "ResultStore": "results",
     "Run": "results",
     "create_backbone": "timm_backbone",
@@ -32,12 +35,15 @@ _HOMES = {
     "evaluate": "evaluation",
     "get_protocol": "protocols",
     "load_checkpoint": "checkpoint_loading",
+    "predict": "prediction",
 }
 
 __all__ = [
     "Compute",
     "EvaluationProtocol",
     "Method",
+    "Prediction",
+    "Predictor",
     "ResultStore",
     "Run",
     "create_backbone",
@@ -47,6 +53,7 @@ __all__ = [
     "evaluate",
     "get_protocol",
     "load_checkpoint",
+    "predict",
 ]
 
 

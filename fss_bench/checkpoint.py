@@ -137,13 +137,8 @@ def check_use(checkpoint: Checkpoint, setting: Setting) -> None:
     Raises:
         FssBenchError: it saw the test classes in training, or is for another number of shots.
     """
-    shots, trained = checkpoint.variant.shots, checkpoint.trained_on
-    if shots is not None and setting.shots not in shots:
-        raise FssBenchError(
-            f"{checkpoint.name} is a {'/'.join(map(str, shots))}-shot {checkpoint.method} "
-            f"checkpoint: it cannot be evaluated with --shots {setting.shots}; use the file for "
-            "that number of shots"
-        )
+    check_shots(checkpoint, setting.shots, f"--shots {setting.shots}")
+    trained = checkpoint.trained_on
     if trained is None:
         return
     base = {_class_key(name) for name in trained.base_classes}
@@ -154,6 +149,26 @@ def check_use(checkpoint: Checkpoint, setting: Setting) -> None:
             f"{checkpoint.name} was trained on {trained.dataset} fold {trained.fold}, whose base "
             f"classes include {shorten(seen)} of test fold {setting.fold}: evaluate it on fold "
             f"{trained.fold}"
+        )
+
+
+def check_shots(checkpoint: Checkpoint, shots: int, asked: str) -> None:
+    """Refuse a number of shots that a checkpoint is not for.
+
+    Args:
+        checkpoint: what is used.
+        shots: supports a way.
+        asked: how the user put it.
+
+    Raises:
+        FssBenchError: it is for another number.
+    """
+    known = checkpoint.variant.shots
+    if known is not None and shots not in known:
+        raise FssBenchError(
+            f"{checkpoint.name} is a {'/'.join(map(str, known))}-shot {checkpoint.method} "
+            f"checkpoint: it cannot be evaluated with {asked}; use the file for that number of "
+            "shots"
         )
 
 

@@ -58,6 +58,7 @@ from fss_bench.leaderboard_command import leaderboard
 from fss_bench.named_commands import NamedCommands
 from fss_bench.options import options_for, parse_options
 from fss_bench.plugin_commands import check_method, new_method
+from fss_bench.predict_command import predict
 from fss_bench.pretrain_command import pretrain
 from fss_bench.profile_command import profile
 from fss_bench.protocol_commands import protocols
@@ -85,6 +86,7 @@ app.add_typer(protocols, name="protocols")
 app.command("train")(train)
 app.command("pretrain")(pretrain)
 app.command("profile")(profile)
+app.command("predict")(predict)
 app.command("leaderboard")(leaderboard)
 app.command("new-method")(new_method)
 app.command("check-method")(check_method)

@@ -104,17 +104,21 @@ class Entrants:
             own = [setting for setting in settings if setting.fold == fold]
             method = self.method_for(fold)
             if fold == folds[0]:
-                yield from _how_read(method)
+                yield from self.facts(method)
             found = getattr(method, "checkpoint", None)
             if isinstance(found, Checkpoint):
                 for setting in own:
                     check_use(found, setting)
                 yield from self._notes(found, own[0], first=fold == folds[0])
-            elif fold == folds[0] and _has_head(method):
-                yield (
-                    f"{self._method} is not trained: without --checkpoint its head is random, and "
-                    "so are its numbers"
-                )
+
+    def facts(self, method: nn.Module) -> Iterator[str]:
+        """What to know of a module whatever it is used for."""
+        yield from _how_read(method)
+        if not isinstance(getattr(method, "checkpoint", None), Checkpoint) and _has_head(method):
+            yield (
+                f"{self._method} is not trained: without --checkpoint its head is random, and so "
+                "are its numbers"
+            )
 
     def method_for(self, fold: int) -> nn.Module:
         """The module to evaluate on a fold; one at a time is kept."""

@@ -351,7 +351,7 @@ class Evaluation:
             self.number,
         ).float()
         for k in range(shots.shape[1]):
-            _check_logits(shots[:, k], step.specs)
+            check_logits(shots[:, k], step.specs)
         return shots
 
     @property
@@ -483,7 +483,8 @@ def input_side(method: nn.Module, setting: Setting) -> int:
     return side
 
 
-def _check_logits(logits: Tensor, specs: Sequence[EpisodeSpec]) -> None:
+def check_logits(logits: Tensor, specs: Sequence[EpisodeSpec]) -> None:
+    """Raise FssBenchError unless logits of episodes are [B, 1 + N, h, w] and finite."""
     ways = len(specs[0].classes)
     if logits.ndim != 4 or logits.shape[:2] != (len(specs), 1 + ways):
         raise FssBenchError(

@@ -1,5 +1,6 @@
 """Reading photographs and label maps, with errors that name the file."""
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,10 @@ from PIL import Image
 from fss_bench.errors import DatasetError, one_line
 
 IGNORE = 255
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+"""Files of a folder that are taken for pictures."""
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What Pillow raises for a file that is damaged or no picture."""
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -17,7 +22,15 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         DatasetError: missing, truncated, not an image, or of a kind without a known white.
     """
-    picture = _open(path, "image")
+    return to_rgb(_open(path, "image"), path)
+
+
+def to_rgb(picture: Image.Image, path: Path) -> NDArray[np.uint8]:
+    """A picture as [H, W, 3] uint8, without alpha.
+
+    Raises:
+        DatasetError: of a kind without a known white; `path` is named.
+    """
     if picture.mode == "F" or (picture.mode == "I" and picture.format != "PNG"):
         raise DatasetError(
             f"image {path} has mode {picture.mode}, whose brightest value is not known: save it "
@@ -61,16 +74,32 @@ def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
     Image.fromarray(pixels).save(path, format="PNG")
 
 
+def png_bytes(pixels: NDArray[np.uint8]) -> bytes:
+    """The bytes that `write_png` writes."""
+    content = BytesIO()
+    Image.fromarray(pixels).save(content, format="PNG")
+    return content.getvalue()
+
+
+def decode(path: Path) -> Image.Image:
+    """A picture read to its end.
+
+    Raises:
+        Exception: one of `UNREADABLE`.
+    """
+    with Image.open(path) as picture:
+        picture.load()
+        return picture
+
+
 def _open(path: Path, what: str) -> Image.Image:
     if not path.is_file():
         raise DatasetError(
             f"{what} {path} is missing: restore it, or take it out of the image list"
         )
     try:
-        with Image.open(path) as picture:
-            picture.load()
-            return picture
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return decode(path)
+    except UNREADABLE as error:
         raise _unreadable(path, what, error) from error
 
 

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from fss_bench.cli import main
+from fss_bench.shapes import render
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -39,6 +41,8 @@ OURS = sorted({line for line in commands() if not line.startswith(ELSEWHERE)})
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("docs")
     (folder / "examples").symlink_to(ROOT / "examples")
+    (folder / "results").mkdir()
+    (folder / "results" / "published.csv").symlink_to(ROOT / "results" / "published.csv")
     return folder
 
 
@@ -62,7 +66,18 @@ def reader(
     if not (workplace / "my-data").exists():
         make_folder(root=workplace / "my-data")
         make_coco_folder(root=workplace / "my-coco")
+        draw_own_pictures(workplace)
     monkeypatch.chdir(workplace)
+
+
+def draw_own_pictures(folder: Path) -> None:
+    """Pictures and masks under the names of docs/predict.md."""
+    (folder / "photos").mkdir()
+    for number, name in enumerate(["cat1", "cat2", "dog1", "photo", "photos/a", "photos/b"]):
+        pixels, labels = render(f"test/{number}")
+        Image.fromarray(pixels).save(folder / f"{name}.jpg")
+        if name[-1].isdigit():
+            Image.fromarray(labels > 0).save(folder / f"{name}.png")
 
 
 def test_pages_have_commands() -> None:
@@ -76,6 +91,8 @@ def test_command(line: str, reader: None, monkeypatch: pytest.MonkeyPatch) -> No
     words = shlex.split(line, comments=True)
     if words[1] in ("evaluate", "profile"):
         words += QUICK
+    if words[1] == "predict":
+        words += QUICK[2:]
     if words[1] == "pretrain":
         words += QUICK_PRETRAINING
     if "mine/weights.safetensors" in words:

@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 from fss_bench.coco_masks import CocoReader, Crowd, Overlap, indexed_labels, indexed_mask
 from fss_bench.dataset import SegDataset, Split, datasets, even_folds, read_lines
 from fss_bench.errors import DatasetError, shorten
-from fss_bench.images import read_image, read_label_map
+from fss_bench.images import SUFFIXES, read_image, read_label_map
 from fss_bench.index import ImageCounts
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
 @datasets.register("folder")

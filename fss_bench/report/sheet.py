@@ -52,6 +52,26 @@ def episode_sheet(
     return sheet
 
 
+def tinted(
+    image: NDArray[np.uint8], classes: Classes, veil: float = 1.0, outline: int = 1
+) -> NDArray[np.uint8]:
+    """An image [H, W, 3] with regions tinted and outlined, each way in its colour.
+
+    Args:
+        image: not written to.
+        classes: masks with 1 on the region, 255 ignore.
+        veil: how much white covers 255.
+        outline: its width, px.
+    """
+    pixels = image.astype(np.float32)
+    for mask, way in classes:
+        colour = np.array(COLOURS[way % len(COLOURS)], dtype=np.float32)
+        pixels[mask == 1] = 0.45 * pixels[mask == 1] + 0.55 * colour
+        pixels[_edge(mask == 1, outline)] = colour
+        pixels[mask == 255] += veil * (255 - pixels[mask == 255])
+    return pixels.astype(np.uint8)
+
+
 def _strip(
     dataset: SegDataset, spec: EpisodeSpec, tile: int, protocol: EvaluationProtocol
 ) -> Image.Image:
@@ -96,14 +116,8 @@ def support_picture(
 def overlay(
     image: NDArray[np.uint8], classes: Classes, tile: int, veil: float = 1.0
 ) -> Image.Image:
-    """An image with regions tinted; `veil` is how much white covers 255."""
-    pixels = image.astype(np.float32)
-    for mask, way in classes:
-        colour = np.array(COLOURS[way % len(COLOURS)], dtype=np.float32)
-        pixels[mask == 1] = 0.45 * pixels[mask == 1] + 0.55 * colour
-        pixels[_edge(mask == 1)] = colour
-        pixels[mask == 255] += veil * (255 - pixels[mask == 255])
-    return _fit(Image.fromarray(pixels.astype(np.uint8)), tile)
+    """A picture of an image with regions tinted, as `tinted` has them."""
+    return _fit(Image.fromarray(tinted(image, classes, veil)), tile)
 
 
 def _marks(
@@ -122,11 +136,13 @@ def _marks(
     return _fit(Image.fromarray(pixels.astype(np.uint8)), tile)
 
 
-def _edge(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    inside = mask.copy()
-    for axis in (0, 1):
-        for shift in (-1, 1):
-            inside &= np.roll(mask, shift, axis)
+def _edge(mask: NDArray[np.bool_], width: int = 1) -> NDArray[np.bool_]:
+    inside = mask
+    for _ in range(width):
+        whole, inside = inside, inside.copy()
+        for axis in (0, 1):
+            for shift in (-1, 1):
+                inside &= np.roll(whole, shift, axis)
     return mask & ~inside
 
 
