@@ -15,6 +15,7 @@ from PIL import Image
 from fss_bench.errors import DatasetError
 
 if TYPE_CHECKING:
+    from fss_bench.protocols import EvaluationProtocol
     from fss_bench.results import Run
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores: threads would fight for them
@@ -94,85 +95,87 @@ def make_coco_folder(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-@pytest.fixture
-def make_run() -> Callable[..., "Run"]:
-    """Makes a Run of 4 episodes of 2 classes, all of one IoU, without evaluating anything."""
-    from fss_bench.protocols import PROTOCOLS, EvaluationProtocol
+def made_run(
+    iou: float = 0.5, protocol: "EvaluationProtocol | None" = None, **changes: Any
+) -> "Run":
+    """A Run of 4 episodes of 2 classes, all of one IoU, without evaluating anything."""
+    from fss_bench.protocols import PROTOCOLS
     from fss_bench.results import ClassScore, Metrics, Run
 
-    def make(
-        iou: float = 0.5, protocol: EvaluationProtocol = PROTOCOLS["standard"], **changes: Any
-    ) -> Run:
-        inter = round(1000 * iou)
-        counts = {
-            "inter_fg": inter,
-            "union_fg": 1000,
-            "inter_bg": 3000,
-            "union_bg": 4000,
-            "inter_ways": [inter],
-            "union_ways": [1000],
+    inter = round(1000 * iou)
+    counts = {
+        "inter_fg": inter,
+        "union_fg": 1000,
+        "inter_bg": 3000,
+        "union_bg": 4000,
+        "inter_ways": [inter],
+        "union_ways": [1000],
+    }
+    rows = [
+        {
+            "index": i,
+            "class_ids": [1 + i % 2],
+            "query": f"q{i}",
+            "supports": [[f"s{i}"]],
+            **counts,
+            **{f"{name}_255bg": value for name, value in counts.items()},
+            "iou_fg": inter / 1000,
+            "ms": 2.5,
         }
-        rows = [
-            {
-                "index": i,
-                "class_ids": [1 + i % 2],
-                "query": f"q{i}",
-                "supports": [[f"s{i}"]],
-                **counts,
-                **{f"{name}_255bg": value for name, value in counts.items()},
-                "iou_fg": inter / 1000,
-                "ms": 2.5,
-            }
-            for i in range(4)
-        ]
-        scores = {
-            name: ClassScore(class_id, inter / 1000, 2 * inter, 2000, 2)
-            for class_id, name in ((1, "cat"), (2, "dog"))
-        }
-        metrics = Metrics(iou, (iou, iou), (iou + 0.75) / 2, iou, scores)
-        record: dict[str, Any] = {
-            "schema_version": 1,
-            "run_id": "0123456789ab",
-            "method": "panet",
-            "method_options": {},
-            "backbone": "resnet50",
-            "backbone_options": {},
-            "weights": {"source": "imagenet", "sha256": "ab" * 32},
-            "checkpoint": None,
-            "dataset": {
-                "name": "own@3-abcdef",
-                "fingerprint": "f",
-                "classes_sha256": "c",
-                "folds": 2,
-                "test_images": 3,
-                **changes.pop("dataset", {}),
-            },
-            "protocol": protocol.record,
-            "fold": 0,
-            "ways": 1,
-            "shots": 1,
-            "seed": 0,
-            "precision": "fp32",
-            "device_type": "cpu",
-            "code_sha256": "d" * 64,
-            "episodes": 4,
-            "episodes_sha256": "0" * 64,
-            "skipped_classes": [],
-            "cost": {
-                "params_m": 23.5,
-                "gflops_per_episode": 12.25,
-                "ms_per_episode": 2.5,
-                "episodes_per_s": 400.0,
-                "peak_mb": 512.0,
-                "device": "a CPU",
-            },
-            "environment": {"python": "3.11"},
-            "started": "2026-01-01T00:00:00+00:00",
-            "finished": "2026-01-01T00:01:00+00:00",
-        }
-        return Run({**record, **changes}, metrics, pd.DataFrame(rows))
+        for i in range(4)
+    ]
+    scores = {
+        name: ClassScore(class_id, inter / 1000, 2 * inter, 2000, 2)
+        for class_id, name in ((1, "cat"), (2, "dog"))
+    }
+    metrics = Metrics(iou, (iou, iou), (iou + 0.75) / 2, iou, scores)
+    record: dict[str, Any] = {
+        "schema_version": 1,
+        "run_id": "0123456789ab",
+        "method": "panet",
+        "method_options": {},
+        "backbone": "resnet50",
+        "backbone_options": {},
+        "weights": {"source": "imagenet", "sha256": "ab" * 32},
+        "checkpoint": None,
+        "dataset": {
+            "name": "own@3-abcdef",
+            "fingerprint": "f",
+            "classes_sha256": "c",
+            "folds": 2,
+            "test_images": 3,
+            **changes.pop("dataset", {}),
+        },
+        "protocol": (protocol or PROTOCOLS["standard"]).record,
+        "fold": 0,
+        "ways": 1,
+        "shots": 1,
+        "seed": 0,
+        "precision": "fp32",
+        "device_type": "cpu",
+        "code_sha256": "d" * 64,
+        "episodes": 4,
+        "episodes_sha256": "0" * 64,
+        "skipped_classes": [],
+        "cost": {
+            "params_m": 23.5,
+            "gflops_per_episode": 12.25,
+            "ms_per_episode": 2.5,
+            "episodes_per_s": 400.0,
+            "peak_mb": 512.0,
+            "device": "a CPU",
+        },
+        "environment": {"python": "3.11"},
+        "started": "2026-01-01T00:00:00+00:00",
+        "finished": "2026-01-01T00:01:00+00:00",
+    }
+    return Run({**record, **changes}, metrics, pd.DataFrame(rows))
 
-    return make
+
+@pytest.fixture
+def make_run() -> Callable[..., "Run"]:
+    """See `made_run`."""
+    return made_run
 
 
 @pytest.fixture(scope="session")

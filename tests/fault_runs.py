@@ -1,0 +1,19 @@
+"""Made runs that processes write beside one another."""
+
+from pathlib import Path
+
+from conftest import made_run
+
+from fss_bench.files import write_text
+from fss_bench.report.console import board_rows
+from fss_bench.report.table import to_csv
+from fss_bench.results import ResultStore
+
+
+def write_runs(root: Path, first: int, number: int) -> None:
+    """Write runs of these numbers; two of them are the folds of one method."""
+    store = ResultStore(root)
+    for n in range(first, first + number):
+        store.write(made_run(0.1 + 0.01 * n, method=f"m{n // 2}", fold=n % 2, run_id=f"r{n:03d}"))
+        with store.updating("leaderboard.csv") as board:
+            write_text(board, to_csv(board_rows(root, print)))
