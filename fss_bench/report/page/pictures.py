@@ -41,7 +41,8 @@ class EpisodePictures:
         if dataset is None or run.path is None or not run.has_predictions:
             return None
         if dataset.index.fingerprint != run.record["dataset"]["fingerprint"]:
-            return self._without(run, "it is of other data")
+            self._tell(run, "it is of other data")
+            return None
         row = run.episodes.set_index("index").loc[index]
         classes = tuple(int(c) for c in row["class_ids"])
         supports = tuple(tuple(map(str, way)) for way in row["supports"])
@@ -50,10 +51,11 @@ class EpisodePictures:
             with Image.open(run.path / "predictions" / f"{index}.png") as picture:
                 prediction = np.asarray(picture, dtype=np.uint8)
         except OSError as error:
-            return self._without(run, f"a prediction cannot be read ({one_line(error)})")
+            self._tell(run, f"a prediction cannot be read ({one_line(error)})")
+            return None
         return _address(_strip(dataset, spec, prediction, run))
 
-    def _without(self, run: Run, why: str) -> None:
+    def _tell(self, run: Run, why: str) -> None:
         text = f"run {run.record['run_id']} lacks pictures: {why}"
         if text not in self._told:
             self._told.add(text)
