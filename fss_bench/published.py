@@ -78,6 +78,22 @@ class PublishedRow:
             return self.certainty == "unverified"
         return {self.folds_certainty, self.fb_certainty} - {""} == {"unverified"}
 
+    @property
+    def certainties(self) -> str:
+        """How sure its values are: one word where all are alike, else which is what."""
+        values = {
+            "mean": self.certainty,
+            "folds": self.folds_certainty,
+            "FB-IoU": self.fb_certainty,
+        }
+        names: dict[str, list[str]] = {}
+        for name, certainty in values.items():
+            names.setdefault(certainty, []).append(name)
+        names.pop("", None)
+        if len(names) == 1:
+            return next(iter(names))
+        return "; ".join(f"{', '.join(which)} {certainty}" for certainty, which in names.items())
+
     def cells(self) -> list[str]:
         """Values in the order of the leaderboard's COLUMNS; what papers do not tell is empty."""
         known = {

@@ -132,6 +132,7 @@ def test_the_keyboard_reaches_everything(open_page: Callable[..., Any]) -> None:
 def test_a_row_opens_its_page_and_back(open_page: Callable[..., Any]) -> None:
     page = open_page()
     page.locator(".ranked").nth(1).locator("tbody a", has_text="panet").click()
+    page.locator("article.open").wait_for()  # the hash changes after the click
     (article,) = (one for one in page.locator("article").all() if one.is_visible())
     assert "panet" in article.locator("h2").inner_text()
     assert article.locator("img").count() == 6
@@ -142,9 +143,11 @@ def test_a_row_opens_its_page_and_back(open_page: Callable[..., Any]) -> None:
     article.locator("img").last.scroll_into_view_if_needed()
     page.wait_for_function(f"{sizes}.every(width => width > 300)")
     page.get_by_role("link", name="All results").click()
-    assert page.locator("main").is_visible()
+    page.locator("main").wait_for()
+    assert not article.is_visible()
     page.go_back()
-    assert article.is_visible()
+    article.wait_for()
+    assert not page.locator("main").is_visible()
 
 
 @pytest.mark.parametrize("width", [360, 1440])
@@ -197,6 +200,38 @@ def test_costs_in_the_plots(open_page: Callable[..., Any]) -> None:
         visible = [one for one in page.locator(".scatter svg").all() if one.is_visible()]
         assert len(visible) == 1
         assert label in (visible[0].get_attribute("aria-label") or "")
+
+
+def test_numbers_in_the_plot_stay_those_of_the_list(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    page.get_by_label("backbone").select_option("vgg16_panet")
+    dots = page.locator(".scatter g .number:visible").all_text_contents()
+    listed = page.evaluate(
+        "[...document.querySelectorAll('.scatter li')].filter(e => e.offsetParent)"
+        ".map(e => String(e.value))"
+    )
+    assert dots == listed == ["3", "3"]  # third of its table, at each of two shots
+
+
+def test_text_in_a_plot_can_be_read_on_a_phone(open_page: Callable[..., Any]) -> None:
+    page = open_page(360)
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    drawn = page.evaluate(
+        "[...document.querySelectorAll('.tick, .number')].filter(e => e.getBoundingClientRect()"
+        ".width).map(e => parseFloat(getComputedStyle(e).fontSize) * e.getScreenCTM().a)"
+    )
+    assert drawn
+    assert min(drawn) >= 10
+
+
+def test_heads_stay_in_sight(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    page.set_viewport_size({"width": 1440, "height": 300})  # less than the page is long
+    row = page.locator(".ranked").nth(1).locator("tbody tr").nth(1)
+    row.evaluate("row => scrollTo(0, scrollY + row.getBoundingClientRect().top - 20)")
+    head = page.locator(".ranked").nth(1).locator("thead th").first
+    assert head.evaluate("head => head.getBoundingClientRect().top") == pytest.approx(0, abs=1)
 
 
 def test_everything_has_a_name(open_page: Callable[..., Any]) -> None:

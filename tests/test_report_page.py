@@ -143,6 +143,41 @@ def test_data_of_another_tree_give_no_pictures(rows: list[Row], tmp_path: Path) 
     assert "it is of other data" in told[0]
 
 
+def test_a_row_without_pictures_says_how_to_get_them(rows: list[Row]) -> None:
+    text = to_html(rows)
+    assert text.count("add --save-predictions to the commands below") == 5  # two methods, one set
+    assert text.count("this report was made without those of shapes") == 2
+    assert to_html(rows, pictures=pictures()).count("No pictures: ") == 5
+
+
+def test_so_many_rows_have_pictures(rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fss_bench.report.page.extremes.ILLUSTRATED", 1)
+    text = to_html(rows, pictures=pictures())
+    assert len(Elements(text).all("img")) == 6
+    assert text.count("No pictures: 1 rows have them") == 1
+
+
+def test_a_lost_prediction_is_told_once(rows: list[Row], tmp_path: Path) -> None:
+    told: list[str] = []
+    maker = EpisodePictures({"shapes": create_dataset("shapes")}, told.append)
+    run = next(r for row in rows for r in row.folds.values() if r.has_predictions)
+    (tmp_path / "predictions").mkdir()
+    broken = Run(run.record, run.metrics, run.episodes, tmp_path)
+    (tmp_path / "predictions" / "1.png").write_bytes(b"no picture")
+    assert [maker(broken, 0), maker(broken, 0), maker(broken, 1)] == [None] * 3
+    assert len(told) == 2
+    assert all("a prediction cannot be read" in text for text in told)
+
+
+def test_certainties_of_one_published_row_are_told_apart(rows: list[Row], tmp_path: Path) -> None:
+    from fss_bench.published import FILE_COLUMNS
+
+    file = tmp_path / "published.csv"
+    line = "PANet,VGG16,coco20i,standard,1,1,1.0,,,,40.0,,verified,unverified,,P 2019,Table 1,"
+    file.write_text("\n".join([",".join(FILE_COLUMNS), line]) + "\n")
+    assert "<td>mean verified; folds unverified</td>" in to_html(rows, load_published(file))
+
+
 def test_extremes_are_the_lowest_and_highest(rows: list[Row]) -> None:
     from fss_bench.report.page.payload import page_data
 

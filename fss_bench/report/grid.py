@@ -115,7 +115,7 @@ def _published(group: Sequence[PublishedRow]) -> Grid:
             Cell(cell["rank"]),
             Cell(row.method),
             Cell(row.backbone),
-            Cell(f"published, {row.certainty or row.folds_certainty or row.fb_certainty}"),
+            Cell(f"published, {row.certainties}"),
             Cell(row.where),
             *(Cell(cell[name]) for name in (*folds, "miou", "fb_iou")),
         )

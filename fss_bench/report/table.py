@@ -110,7 +110,7 @@ def _published_table(rows: Sequence[PublishedRow]) -> Table:
             *(_sure(cell[f"fold{fold}"], row.folds_certainty) for fold in folds),
             _sure(cell["miou"], row.certainty),
             *[_sure(cell["fb_iou"], row.fb_certainty)] * fb_iou,
-            Text(f"{_certainties(row)}\n{row.where}"),
+            Text(f"{row.certainties}\n{row.where}"),
             style="dim" if row.unverified else None,
         )
     return table
@@ -118,15 +118,3 @@ def _published_table(rows: Sequence[PublishedRow]) -> Table:
 
 def _sure(value: str, certainty: str) -> Text:
     return Text(value, style="dim" if certainty == "unverified" else "")
-
-
-def _certainties(row: PublishedRow) -> str:
-    """One word where all values of the row have the same certainty: plain text shows no dim."""
-    values = {"mean": row.certainty, "folds": row.folds_certainty, "FB-IoU": row.fb_certainty}
-    names: dict[str, list[str]] = {}
-    for name, certainty in values.items():
-        names.setdefault(certainty, []).append(name)
-    names.pop("", None)
-    if len(names) == 1:
-        return next(iter(names))
-    return "; ".join(f"{', '.join(which)} {certainty}" for certainty, which in names.items())

@@ -1,9 +1,7 @@
 """Rows of the leaderboard as plain values for the page's template."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-import pandas as pd
 
 from fss_bench.claims import claims
 from fss_bench.leaderboard import Row
@@ -21,6 +19,7 @@ from fss_bench.report.page.drawing import (
     Scale,
     Scatter,
 )
+from fss_bench.report.page.extremes import Extremes, Pictures, all_extremes, percent
 from fss_bench.results import Run
 from fss_bench.seed_spread import seed_spreads
 
@@ -30,10 +29,6 @@ COSTS = {
     "parameters": ("params_m", "parameters, millions"),
 }
 FILTERS = ("dataset", "protocol", "ways", "shots", "backbone")
-SHOWN = 3
-"""Hardest, and easiest, episodes of a row."""
-Pictures = Callable[[Run, int], str | None]
-"""A run and the index of an episode to the address of its picture, if there is one."""
 
 
 def page_data(
@@ -41,11 +36,12 @@ def page_data(
 ) -> dict[str, Any]:
     """Everything the template shows."""
     numbers = {id(row): f"r{n}" for n, row in enumerate(rows, start=1)}
+    extremes = all_extremes(groups(rows), pictures)
     found, reported = [], list(published)
     for group in groups(rows):
         beside = [row for row in reported if row.group == setting(group[0])]
         reported = [row for row in reported if row not in beside]
-        found.append(_group(group, beside, published, numbers, pictures))
+        found.append(_group(group, beside, published, numbers, extremes))
     apart: dict[tuple[str, str, int, int], list[PublishedRow]] = {}
     for row in reported:
         apart.setdefault(row.group, []).append(row)
@@ -82,7 +78,7 @@ def _group(
     beside: Sequence[PublishedRow],
     published: Sequence[PublishedRow],
     numbers: Mapping[int, str],
-    pictures: Pictures,
+    extremes: Mapping[int, Extremes],
 ) -> dict[str, Any]:
     title, detail = titles(group[0])
     cell = named_cells(group[0])
@@ -94,7 +90,7 @@ def _group(
         **{name: cell[name] for name in ("dataset", "protocol", "ways", "shots")},
         "folds": FOLDS[: group[0].dataset_folds],
         "rows": [
-            _row(row, group, numbers[id(row)], scale, claims(row, published), pictures)
+            _row(row, group, numbers[id(row)], scale, claims(row, published), extremes[id(row)])
             for row in group
         ],
         "scatters": _scatters([row for row in group if row.complete], numbers),
@@ -113,7 +109,7 @@ def _row(
     number: str,
     scale: Scale | None,
     claimed: Sequence[PublishedRow],
-    pictures: Pictures,
+    extremes: Extremes,
 ) -> dict[str, Any]:
     cell = named_cells(row)
     whisker = None
@@ -128,15 +124,16 @@ def _row(
         "whisker": whisker,
         "fb_ci": " to ".join(f"{100 * end:.2f}" for end in row.fb_iou_ci95 or ()),
         "fold_scores": [
-            {"name": f"fold {fold}", "value": _percent(run.metrics.miou)}
+            {"name": f"fold {fold}", "value": percent(run.metrics.miou)}
             for fold, run in row.folds.items()
         ],
         "class_scores": [
-            {"name": name, "value": _percent(score.iou), "episodes": score.episodes}
+            {"name": name, "value": percent(score.iou), "episodes": score.episodes}
             for run in row.folds.values()
             for name, score in run.metrics.per_class.items()
         ],
-        "extremes": _extremes(row, pictures),
+        "extremes": extremes.episodes,
+        "no_pictures": extremes.no_pictures,
         "runs_made": [_provenance(run) for run in row.folds.values()],
         "rules": _rules(row.any_run.record["protocol"]),
         "claims": [
@@ -145,7 +142,7 @@ def _row(
                 "difference": ""
                 if one.miou is None or row.miou is None
                 else f"{100 * row.miou - one.miou:+.2f}",
-                "certainty": one.certainty or one.folds_certainty or one.fb_certainty,
+                "certainty": one.certainties,
                 "paper": one.paper,
                 "where": one.where,
             }
@@ -154,41 +151,15 @@ def _row(
     }
 
 
-def _extremes(row: Row, pictures: Pictures) -> list[dict[str, Any]]:
-    """The episodes with the lowest and the highest IoU of the foreground."""
-    tables = [run.episodes.assign(fold=fold) for fold, run in row.folds.items()]
-    table = pd.concat(tables).dropna(subset="iou_fg")
-    ordered = table.sort_values(["iou_fg", "fold", "index"], kind="stable")
-    ends = {"hardest": ordered.head(SHOWN), "easiest": ordered.tail(SHOWN).iloc[::-1]}
-    found = []
-    for kind, episodes in ends.items():
-        for one in episodes.to_dict("records"):
-            run = row.folds[int(one["fold"])]
-            names = {s.class_id: name for name, s in run.metrics.per_class.items()}
-            classes = ", ".join(names.get(c, str(c)) for c in one["class_ids"])
-            found.append(
-                {
-                    "kind": kind,
-                    "fold": one["fold"],
-                    "index": one["index"],
-                    "classes": classes,
-                    "query": one["query"],
-                    "iou": _percent(one["iou_fg"]),
-                    "picture": pictures(run, int(one["index"])),
-                }
-            )
-    return found
-
-
 def _provenance(run: Run) -> dict[str, Any]:
     record = run.record
     checkpoint = record["checkpoint"] or {}
     facts = {
         "run": record["run_id"],
-        "mIoU": f"{_percent(run.metrics.miou)} ({_percent(run.metrics.miou_ci95[0])} to "
-        f"{_percent(run.metrics.miou_ci95[1])})",
-        "FB-IoU": _percent(run.metrics.fb_iou),
-        "mIoU, 255 as background": _percent(run.metrics.miou_255_as_background),
+        "mIoU": f"{percent(run.metrics.miou)} ({percent(run.metrics.miou_ci95[0])} to "
+        f"{percent(run.metrics.miou_ci95[1])})",
+        "FB-IoU": percent(run.metrics.fb_iou),
+        "mIoU, 255 as background": percent(run.metrics.miou_255_as_background),
         "episodes": f"{record['episodes']}, sha256 {record['episodes_sha256']}",
         "seed": record["seed"],
         "dataset fingerprint": record["dataset"]["fingerprint"],
@@ -239,7 +210,7 @@ def _scatters(rows: Sequence[Row], numbers: Mapping[int, str]) -> list[Scatter]:
                     y=up(100 * miou),
                     low=up(100 * low),
                     high=up(100 * high),
-                    text=f"mIoU {_percent(miou)}, {cost:.4g} {label}",
+                    text=f"mIoU {percent(miou)}, {cost:.4g} {label}",
                 )
             )
         found.append(Scatter(key, label, tuple(points), across.ticks(), up.ticks()))
@@ -266,13 +237,13 @@ def _reported(
     again = [one for one in group if claims(one, [row]) and one.miou is not None]
     return {
         **named_cells(row),
-        "certainty": row.certainty or row.folds_certainty or row.fb_certainty,
+        "certainty": row.certainties,
         "paper": row.paper,
         "where": row.where,
         "measured": [
             {
                 "id": numbers[id(one)],
-                "miou": _percent(one.miou),
+                "miou": percent(one.miou),
                 "difference": ""
                 if row.miou is None
                 else f"{100 * (one.miou or 0.0) - row.miou:+.2f}",
@@ -280,7 +251,3 @@ def _reported(
             for one in again
         ],
     }
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.2f}"

@@ -2,7 +2,7 @@
 
 from base64 import b64encode
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
 
@@ -14,6 +14,7 @@ from PIL import Image
 from fss_bench.annotations import support_annotation
 from fss_bench.dataset import SegDataset
 from fss_bench.episodes import EpisodeSpec
+from fss_bench.errors import one_line
 from fss_bench.protocols import EvaluationProtocol
 from fss_bench.report.sheet import overlay, support_picture
 from fss_bench.results import Run
@@ -27,11 +28,12 @@ class EpisodePictures:
 
     Attributes:
         datasets: where pixels come from, by registered name.
-        note: told about each dataset that is not the one a run is of.
+        note: told once of each run whose data or predictions do not serve.
     """
 
     datasets: Mapping[str, SegDataset]
     note: Callable[[str], None]
+    _told: set[str] = field(default_factory=set, init=False, compare=False)
 
     def __call__(self, run: Run, index: int) -> str | None:
         """First support, query with prediction, query with truth; None if it cannot be made."""
@@ -39,15 +41,25 @@ class EpisodePictures:
         if dataset is None or run.path is None or not run.has_predictions:
             return None
         if dataset.index.fingerprint != run.record["dataset"]["fingerprint"]:
-            self.note(f"run {run.record['run_id']} has no pictures: it is of other data")
+            self._tell(run, "it is of other data")
             return None
         row = run.episodes.set_index("index").loc[index]
         classes = tuple(int(c) for c in row["class_ids"])
         supports = tuple(tuple(map(str, way)) for way in row["supports"])
         spec = EpisodeSpec(index, run.record["fold"], classes, str(row["query"]), supports)
-        with Image.open(run.path / "predictions" / f"{index}.png") as picture:
-            prediction = np.asarray(picture, dtype=np.uint8)
+        try:
+            with Image.open(run.path / "predictions" / f"{index}.png") as picture:
+                prediction = np.asarray(picture, dtype=np.uint8)
+        except OSError as error:
+            self._tell(run, f"a prediction cannot be read ({one_line(error)})")
+            return None
         return _address(_strip(dataset, spec, prediction, run))
+
+    def _tell(self, run: Run, why: str) -> None:
+        text = f"run {run.record['run_id']} lacks pictures: {why}"
+        if text not in self._told:
+            self._told.add(text)
+            self.note(text)
 
 
 def _strip(

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from fss_bench.leaderboard import Row
 from fss_bench.published import PublishedRow
-from fss_bench.report.page.payload import Pictures, page_data
-from fss_bench.results import Run
+from fss_bench.report.page.extremes import Pictures, no_picture
+from fss_bench.report.page.payload import page_data
 
 HERE = Path(__file__).parent
 
@@ -34,9 +34,5 @@ def to_html(
         keep_trailing_newline=True,
     )
     parts = {name: (HERE / f"page.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
-    data = page_data(rows, published, pictures or _no_picture)
+    data = page_data(rows, published, pictures or no_picture)
     return environment.get_template("page.html.jinja").render(**data, **parts)
-
-
-def _no_picture(run: Run, index: int) -> None:
-    return None
