@@ -3,24 +3,28 @@
 import re
 from collections.abc import Sequence
 
-from fss_bench.leaderboard import Row
+from fss_bench.leaderboard import Row, method_label
 from fss_bench.published import PublishedRow
 
 FAMILIES = {
-    "vgg16": "vgg16",
-    "resnet50": "resnet50",
-    "resnet101": "resnet101",
-    "swinb": "swinb",  # swin_base_…, Swin-B
+    "vgg16": ("vgg16", "vgg16_bn_msanet", "vgg16_fcn32s", "vgg16_panet", "vgg16_sgone"),
+    "resnet50": ("resnet50", "resnet50_deepstem"),
+    "resnet101": ("resnet101", "resnet101_deepstem"),
+    "swinb": ("swin_base_patch4_window12_384",),
 }
-"""How the name of a backbone begins, letters and digits alone -> one name for it."""
+"""As papers name a backbone, letters and digits alone -> the registered ones that may be meant."""
 
 
 def claims(row: Row, published: Sequence[PublishedRow]) -> list[PublishedRow]:
     """The published rows of the same method, backbone, dataset, protocol, ways and shots.
 
-    Of a part of a dataset, or under a changed protocol, nothing was published.
+    Of a part of a dataset, under a changed protocol, with options of the method's, or with other
+    weights than ImageNet's or a checkpoint's nothing was published.
     """
     record = row.any_run.record
+    usual = record["checkpoint"] is not None or record["weights"]["source"] == "imagenet"
+    if not usual or method_label(record) != record["method"]:
+        return []
     mine = (
         *(_plain(record["method"]), _family(record["backbone"])),
         *(record["dataset"]["name"], record["protocol"]["label"]),
@@ -31,7 +35,7 @@ def claims(row: Row, published: Sequence[PublishedRow]) -> list[PublishedRow]:
 
 def _key(row: PublishedRow) -> tuple[str, str, str, str, int, int]:
     return (
-        *(_plain(row.method), _family(row.backbone)),
+        *(_plain(row.method), _plain(row.backbone)),
         *(row.dataset, row.protocol),
         *(row.ways, row.shots),
     )
@@ -43,6 +47,5 @@ def _plain(name: str) -> str:
 
 
 def _family(name: str) -> str:
-    """One name for a backbone, however it is spelt: `vgg16_panet` is a `VGG16`."""
-    plain = _plain(name).replace("swinbase", "swinb")
-    return next((one for start, one in FAMILIES.items() if plain.startswith(start)), plain)
+    """As papers name a registered backbone; others are only themselves."""
+    return next((family for family, ours in FAMILIES.items() if name in ours), name)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from fss_bench.claims import claims
+from fss_bench.claims import FAMILIES, claims
 from fss_bench.leaderboard import Row
 from fss_bench.published import PublishedRow
 from fss_bench.results import Run
@@ -69,6 +69,28 @@ def test_backbones(row: Row, ours: str, theirs: str) -> None:
     row.any_run.record["backbone"] = ours
     assert claims(row, [replace(CLAIM, backbone=theirs)])
     assert not claims(row, [replace(CLAIM, backbone="ResNet18")])
+    row.any_run.record["backbone"] = "resnet50d"
+    assert not claims(row, [replace(CLAIM, backbone=theirs)])
+
+
+def test_registered_backbones_of_the_families_exist() -> None:
+    from fss_bench.registry import backbones
+
+    assert {name for names in FAMILIES.values() for name in names} <= set(backbones.names())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights": {"source": "moco_v2.pth", "sha256": "0"}},
+        {"weights": {"source": "none", "sha256": "0"}},
+        {"method_options": {"level": "c3"}},
+        {"cache_dtype": "fp16"},
+    ],
+)
+def test_other_weights_or_options_have_no_claim(row: Row, change: dict[str, object]) -> None:
+    row.any_run.record.update(change)
+    assert claims(row, [CLAIM]) == []
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from fss_bench.report.page.drawing import (
     Scatter,
 )
 from fss_bench.report.page.extremes import Extremes, Pictures, all_extremes, percent
-from fss_bench.results import Run
+from fss_bench.results import Run, fingerprint
 from fss_bench.seed_spread import seed_spreads
 
 COSTS = {
@@ -35,7 +35,7 @@ def page_data(
     rows: Sequence[Row], published: Sequence[PublishedRow], pictures: Pictures
 ) -> dict[str, Any]:
     """Everything the template shows."""
-    numbers = {id(row): f"r{n}" for n, row in enumerate(rows, start=1)}
+    numbers = {id(row): f"r{fingerprint(row.run_ids)[:10]}" for row in rows}
     extremes = all_extremes(groups(rows), pictures)
     found, reported = [], list(published)
     for group in groups(rows):
@@ -240,6 +240,7 @@ def _reported(
         "certainty": row.certainties,
         "paper": row.paper,
         "where": row.where,
+        "notes": row.notes,
         "measured": [
             {
                 "id": numbers[id(one)],
