@@ -54,6 +54,7 @@ from fss_bench.flags import (
     terminal_width,
     writing,
 )
+from fss_bench.interruption import sigterm_as_ctrl_c
 from fss_bench.leaderboard_command import leaderboard
 from fss_bench.named_commands import NamedCommands
 from fss_bench.options import options_for, parse_options
@@ -474,7 +475,8 @@ def data_show(
 def main() -> None:
     """Entry point: a mistake is one line and status 2, an interruption status 130."""
     try:
-        status = app(standalone_mode=False)
+        with sigterm_as_ctrl_c():
+            status = app(standalone_mode=False)
     except FssBenchError as error:
         _fail("error: " + " ".join(str(error).split()), 2)
     except KeyboardInterrupt:
