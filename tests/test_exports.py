@@ -207,3 +207,29 @@ def test_the_spread_of_training_seeds_is_kept_apart(folds: Callable[..., list[Ru
     console.print(leaderboard_tables(rows)[0])
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert f"net: 3 training seeds, mIoU {100 * np.mean(mious):.2f}, sd" in " ".join(text.split())
+
+
+def test_output_that_is_no_terminal_has_no_colours(
+    folds: Callable[..., list[Run]], tmp_path: Path
+) -> None:
+    from typer.testing import CliRunner
+
+    from fss_bench.cli import app
+    from fss_bench.results import ResultStore
+
+    runs = [*folds("good", 0.6), *folds("bad", 0.3, 2)]
+    for run in runs:
+        ResultStore(tmp_path).write(run)
+    commands = (
+        ["leaderboard", "--results", str(tmp_path)],
+        ["compare", "good0", "bad0", "--results", str(tmp_path)],
+        ["list", "methods"],
+        ["list", "protocols"],
+    )
+    for words in commands:
+        found = CliRunner().invoke(app, words)
+        assert found.exit_code == 0, found.exception
+        assert found.output.strip()
+        assert "\x1b" not in found.output
+        if words[0] != "list":  # one line each, whatever the width, for other programs
+            assert max(map(len, found.output.splitlines())) <= 80
