@@ -99,7 +99,7 @@ def _whole_records(content: bytes) -> tuple[list[dict[str, Any]], int]:
     for line in content.splitlines(keepends=True):
         try:
             row = json.loads(line) if line.endswith(b"\n") else None
-        except ValueError:
+        except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict) or "index" not in row:
             break

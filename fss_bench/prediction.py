@@ -146,6 +146,11 @@ class Predictor:
         masks = None if self._parts else torch.stack([torch.stack(r) for r in self._masks])[None]
         logits = self._images.logits([spec], STANDARD, size, masks)[:, 0].float()
         check_logits(logits, [spec])
+        if not torch.isfinite(logits).all():
+            raise FssBenchError(
+                f"the method returned NaN or infinite logits for {spec.query}: mend the method, or "
+                "try --precision fp32"
+            )
         return logits
 
     def _mask_for(self, want: Want) -> Tensor | None:

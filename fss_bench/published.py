@@ -249,7 +249,8 @@ class _Line:
         return int(text)
 
     def _refuse(self, problem: str) -> NoReturn:
-        raise FssBenchError(f"{self._place}: {problem}")
+        whole, limit = f"{self._place}: {problem}", 600
+        raise FssBenchError(whole if len(whole) <= limit else f"{whole[:limit]} ...")
 
 
 def _percent(value: float | None) -> str:

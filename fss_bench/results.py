@@ -39,6 +39,13 @@ COUNTED = frozenset(
 """Columns of episodes.parquet that metrics are computed from."""
 
 
+DAMAGED = (
+    *(OSError, ValueError, TypeError, AttributeError),
+    *(LookupError, ArithmeticError, RecursionError),
+)
+"""What reading a damaged run raises."""
+
+
 @dataclass(frozen=True)
 class ClassScore:
     """One class: IoU in [0, 1] (None without a pixel), pooled pixel counts, number of episodes."""
@@ -228,7 +235,7 @@ class ResultStore:
             episodes = pd.read_parquet(folder / "episodes.parquet")
             _check_content(data, episodes)
             return Run(data, Metrics.from_dict(data.pop("metrics")), episodes, folder)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except DAMAGED as error:
             raise ResultsError(
                 f"run {folder} cannot be read ({one_line(error)}): delete its folder"
             ) from error

@@ -237,14 +237,14 @@ def test_output_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_interruption_can_be_resumed(tmp_path: Path) -> None:
-    arguments = ["evaluate", "panet", *SMALL, "--fold", "0", "--episodes", "300", "--quiet"]
+    arguments = ["evaluate", "panet", *SMALL, "--fold", "0", "--episodes", "900", "--quiet"]
     command = [sys.executable, "-m", "fss_bench", *arguments, "--output", str(tmp_path)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob(".partial/*/episodes.jsonl")):
         assert process.poll() is None
         assert time.monotonic() < deadline
-        time.sleep(0.1)
+        time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -255,7 +255,7 @@ def test_interruption_can_be_resumed(tmp_path: Path) -> None:
     run = json.loads(fss_bench(*arguments, "--output", tmp_path, "--json").stdout)["runs"][0]
     assert run["run_id"] == journal.parent.name
     episodes = pd.read_parquet(Path(run["path"]) / "episodes.parquet")
-    assert len(episodes) == 300
+    assert len(episodes) == 900
     assert episodes["ms"][first["index"]] == first["ms"]  # taken over, not done again
 
 

@@ -1,0 +1,51 @@
+"""A few of the damaged files of the recorded campaign (docs/reliability.md), and its findings."""
+
+from pathlib import Path
+
+import pytest
+from fuzzing import DAMAGES, targets
+
+CASES = 150
+FOUND: dict[str, tuple[int, ...]] = {}
+"""Cases that once ended in something else than a reading or a line."""
+
+
+@pytest.fixture(scope="module")
+def readers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    return {target.name: target for target in targets(tmp_path_factory.mktemp("fuzz"))}
+
+
+NAMES = "photograph,label map,mask,protocol,published results,COCO annotations,hsnet list".split(
+    ","
+)
+NAMES += "record of a run,table of a run,journal,checkpoint,safetensors".split(",")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_damaged_files_are_read_or_refused(
+    readers: dict[str, object], name: str, tmp_path: Path
+) -> None:
+    target = readers[name]
+    file = tmp_path / f"damaged{target.suffix}"  # type: ignore[attr-defined]
+    cases = [*FOUND.get(name, ()), *range(CASES)]
+    outcomes = {n: target.outcome(n, file) for n in cases}  # type: ignore[attr-defined]
+    wrong = {n: text for n, text in outcomes.items() if text not in ("read", "refused")}
+    assert wrong == {}
+    assert "refused" in outcomes.values() or name == "journal"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_good_files_are_read(readers: dict[str, object], name: str, tmp_path: Path) -> None:
+    target = readers[name]
+    file = tmp_path / f"good{target.suffix}"  # type: ignore[attr-defined]
+    for seed in target.seeds:  # type: ignore[attr-defined]
+        file.write_bytes(seed)
+        target.read(file)  # type: ignore[attr-defined]
+
+
+def test_cases_are_the_same_every_time_and_all_damages_happen(readers: dict[str, object]) -> None:
+    target = readers["protocol"]
+    contents = [target.content(n) for n in range(300)]  # type: ignore[attr-defined]
+    assert contents == [target.content(n) for n in range(300)]  # type: ignore[attr-defined]
+    assert len(set(contents)) > 250
+    assert len(DAMAGES) == 7
