@@ -59,7 +59,7 @@ def read_annotations(file: Path) -> CocoAnnotations:
         instances: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for annotation in data["annotations"]:
             instances[annotation["image_id"]].append(annotation)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
         raise DatasetError(
             f"{file} is not a COCO annotation file ({one_line(error)}): it must be JSON with "
             "images (id, file_name, height, width), annotations and categories"

@@ -3,9 +3,17 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+LONGEST = 1600
+"""Characters of a message; of a longer one, as of a damaged file, the middle is left out."""
+
 
 class FssBenchError(Exception):
     """What was wrong, the value, and the cure, in one line."""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        half = LONGEST // 2
+        return text if len(text) <= LONGEST else f"{text[:half]} ... {text[-half:]}"
 
 
 class UnknownNameError(FssBenchError):

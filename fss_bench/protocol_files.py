@@ -29,7 +29,7 @@ def read_protocol(path: Path | str) -> EvaluationProtocol:
         raise FssBenchError(
             f'protocol file {file} does not exist: write base = "standard" and rules there'
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FssBenchError(f"{file} cannot be read as TOML ({one_line(error)})") from error
     base = content.pop("base", "standard")
     if not isinstance(base, str) or base not in PROTOCOLS:

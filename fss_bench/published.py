@@ -249,8 +249,7 @@ class _Line:
         return int(text)
 
     def _refuse(self, problem: str) -> NoReturn:
-        whole, limit = f"{self._place}: {problem}", 600
-        raise FssBenchError(whole if len(whole) <= limit else f"{whole[:limit]} ...")
+        raise FssBenchError(f"{self._place}: {problem}")
 
 
 def _percent(value: float | None) -> str:

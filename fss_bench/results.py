@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +32,14 @@ PARTS = {
     "dataset": ("name", "fingerprint", "folds", "classes_sha256"),
     "protocol": ("name", "label", "empty_class"),
     "weights": ("source",),
+    "cost": ("params_m", "gflops_per_episode", "ms_per_episode", "peak_mb"),
 }
 """What it reads of its objects."""
+WHOLE = ("fold", "ways", "shots", "seed", "episodes", "dataset.folds")
+"""What of it are whole numbers."""
+NAMES = "run_id method backbone precision device_type code_sha256 episodes_sha256 finished".split()
+NAMES += ["dataset.name", "protocol.label", "weights.source"]
+"""What of it are names."""
 COUNTED = frozenset(
     "index class_ids inter_fg union_fg inter_bg union_bg inter_ways union_ways".split()
 )
@@ -275,9 +282,19 @@ def _check_content(data: Mapping[str, Any], episodes: "pd.DataFrame") -> None:
             missing += [f"{part}.{name}" for name in fields if name not in data[part]]
     if missing:
         raise ValueError(f"it lacks {shorten(missing)}")
+    wrong = [name for name in WHOLE if type(_field(data, name)) is not int]
+    wrong += [name for name in NAMES if not isinstance(_field(data, name), str)]
+    wrong += [f"cost.{name}" for name in PARTS["cost"] if not isfinite(float(data["cost"][name]))]
+    if wrong:
+        raise ValueError(f"{shorten(wrong)} cannot be what it says")
     if len(episodes) != data["episodes"]:
         raise ValueError(f"it has {len(episodes)} of its {data['episodes']} episodes")
     _check_scores(data["metrics"]["per_class"], episodes)
+
+
+def _field(data: Mapping[str, Any], name: str) -> Any:
+    part, _, field = name.rpartition(".")
+    return data[part][field] if part else data[field]
 
 
 def _check_scores(per_class: Mapping[str, Mapping[str, Any]], episodes: "pd.DataFrame") -> None:

@@ -212,7 +212,7 @@ def _why_unreadable(path: Path, error: Exception) -> str:
         return "is empty: fetch it again"
     if head.lstrip()[:1] == b"<":
         return "is a web page, not a checkpoint: fetch it again"
-    if head[:2] == b"PK" and not zipfile.is_zipfile(path):
+    if head[:2] == b"PK" and not _is_zip(path):
         return "is truncated: fetch it again"
     if isinstance(error, pickle.UnpicklingError) and ("GLOBAL" in str(error) or _modules(error)):
         return (
@@ -220,6 +220,13 @@ def _why_unreadable(path: Path, error: Exception) -> str:
             f"the tensors out with fss-bench convert {path.name} OUT.safetensors --old-pickle"
         )
     return f"is not a readable checkpoint ({printable(one_line(error))[:120]}): fetch it again"
+
+
+def _is_zip(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # its end is there, and damaged
+        return False
 
 
 def _modules(error: Exception) -> bool:
