@@ -11,16 +11,17 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from tables import Row, write_rows  # noqa: E402
+from tables import Row, write_page, write_rows  # noqa: E402
 
 TABLE = ROOT / "results" / "fuzz.csv"
+PAGE = ROOT / "docs" / "reliability.md"
 COLUMNS = "reader,cases,read,refused,findings,seconds".split(",")
 CHUNK = 2000
 
@@ -84,6 +85,25 @@ def main() -> None:
     rows = list(campaign([a.only] if a.only else names(), a.cases, a.jobs))
     if not a.only:
         write_rows(TABLE, COLUMNS, rows)
+        write_page(PAGE, page_table(rows))
+
+
+def page_table(rows: Sequence[Row]) -> str:
+    """The table of the page."""
+    total = sum(int(row["cases"]) for row in rows)
+    lines = [
+        "## Damaged files",
+        "",
+        f"{total:,} cases: a good file with one to sixteen damages (flipped bits, other bytes, cuts, drops, ",
+        "insertions, doublings, other numbers). A finding is anything but a reading or a line.",
+        "",
+        "| reader | cases | read | refused | findings |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        cells = [row["reader"], *(f"{int(row[k]):,}" for k in COLUMNS[1:5])]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
