@@ -94,8 +94,9 @@ def page_table(rows: Sequence[Row]) -> str:
     lines = [
         "## Damaged files",
         "",
-        f"{total:,} cases: a good file with one to sixteen damages (flipped bits, other bytes, cuts,",
-        "drops, insertions, doublings, other numbers). A finding is anything but a reading or a line.",
+        f"{total:,} cases: a good file with one to sixteen damages (flipped bits, other bytes,",
+        "cuts, drops, insertions, doublings, other numbers). A finding is anything but a reading",
+        "or a line.",
         "",
         "| reader | cases | read | refused | findings |",
         "|---|---:|---:|---:|---:|",
