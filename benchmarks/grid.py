@@ -66,9 +66,12 @@ def publish(a: argparse.Namespace) -> None:
         for file in sorted((results_of(dataset, a) / "runs").rglob("run.json")):
             place = file.parent.relative_to(results_of(dataset, a))
             shutil.copytree(file.parent, whole / place, dirs_exist_ok=True)
+            record = file.read_text(encoding="utf-8")  # names no folder of the machine it ran on
+            record = record.replace(f"{Path(a.runs).resolve().parent.as_posix()}/", "")
+            (whole / place / "run.json").write_text(record, encoding="utf-8")
             (GRID / place).mkdir(parents=True)
             for name in KEPT:
-                shutil.copy(file.parent / name, GRID / place / name)
+                shutil.copy(whole / place / name, GRID / place / name)
     board(GRID, "csv", GRID / "leaderboard.csv")
     board(whole, "html", GRID / "report.html")
 
