@@ -239,7 +239,14 @@ def test_output_that_cannot_be_written(tmp_path: Path) -> None:
 def test_interruption_can_be_resumed(tmp_path: Path) -> None:
     arguments = ["evaluate", "panet", *SMALL, "--fold", "0", "--episodes", "900", "--quiet"]
     command = [sys.executable, "-m", "fss_bench", *arguments, "--output", str(tmp_path)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # a shell has what it starts in the background ignore Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob(".partial/*/episodes.jsonl")):
         assert process.poll() is None
