@@ -305,13 +305,14 @@ def _write(table: "pd.DataFrame", codes: bytes, file: Path) -> None:
 def _read(file: Path) -> Index | None:
     """The cached index, or None if there is none that can be read. Reads none of its rows."""
     import pandas as pd
+    from pyarrow.lib import ArrowException
 
     try:
         attrs = pd.read_parquet(file, columns=[]).attrs
         size = attrs.get("code_bytes", 0)
         if size and _code_file(file).stat().st_size != size:
             return None
-    except (OSError, ValueError):  # pyarrow's errors are ValueErrors
+    except (OSError, ValueError, ArrowException):
         return None
     return Index(file, _code_file(file), attrs)
 

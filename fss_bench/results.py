@@ -47,8 +47,8 @@ COUNTED = frozenset(
 
 
 DAMAGED = (
-    *(OSError, ValueError, TypeError, AttributeError),
-    *(LookupError, ArithmeticError, RecursionError),
+    *(OSError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError),
+    *(RuntimeError, MemoryError),  # nested too deep; of an unknown kind or absurd length
 )
 """What reading a damaged run raises."""
 
@@ -236,13 +236,14 @@ class ResultStore:
             ResultsError: a file is missing, damaged or of another schema version.
         """
         import pandas as pd
+        from pyarrow.lib import ArrowException
 
         try:
             data = json.loads((folder / "run.json").read_text(encoding="utf-8"))
             episodes = pd.read_parquet(folder / "episodes.parquet")
             _check_content(data, episodes)
             return Run(data, Metrics.from_dict(data.pop("metrics")), episodes, folder)
-        except DAMAGED as error:
+        except (*DAMAGED, ArrowException) as error:
             raise ResultsError(
                 f"run {folder} cannot be read ({one_line(error)}): delete its folder"
             ) from error

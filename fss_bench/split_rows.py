@@ -68,13 +68,14 @@ def read_rows(file: Path, split: str | None = None) -> "pd.DataFrame":
         DatasetError: gone, or damaged.
     """
     import pandas as pd
+    from pyarrow.lib import ArrowException
 
     try:
         if split is None:
             return pd.read_parquet(file, columns=[*COLUMNS, *CODES])
         columns, filters = ["image", *NUMBERS], [("split", "==", split)]
         return pd.read_parquet(file, columns=columns, filters=filters)
-    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+    except (OSError, ValueError, ArrowException) as error:
         raise unreadable(file, error) from error
 
 
