@@ -298,7 +298,7 @@ class Evaluation:
         answers: Answers,
         spent: float,
     ) -> None:
-        """Rows of a step for every member, on disk when this returns; `spent` seconds before."""
+        """Rows of a step for every member, kept when this returns; `spent` seconds before."""
         failed = self._failed(step, answers)
         for member, masks in zip(members, data.query_masks, strict=True):
             protocol = member.setting.protocol
@@ -396,9 +396,9 @@ class Evaluation:
     @property
     def _ways_to_run(self) -> dict[str, str]:
         """What changes numbers and is recorded where it is not as usual."""
-        usual = {"cache_dtype": "fp32", "failed_episodes": "stop"}
-        asked = {name: getattr(self.compute, name) for name in usual}
-        return {name: value for name, value in asked.items() if value != usual[name]}
+        asked, usual = (vars(compute) for compute in (self.compute, Compute()))
+        names = ("cache_dtype", "failed_episodes")
+        return {name: asked[name] for name in names if asked[name] != usual[name]}
 
     def _finish(self, member: Member) -> Run:
         table = pd.DataFrame(member.rows).sort_values("index", ignore_index=True)
@@ -484,7 +484,7 @@ def input_side(method: nn.Module, setting: Setting) -> int:
 
 
 def check_logits(logits: Tensor, specs: Sequence[EpisodeSpec]) -> None:
-    """Raise FssBenchError unless logits of episodes are [B, 1 + N, h, w] and finite."""
+    """Raise FssBenchError unless logits of episodes are [B, 1 + N, h, w]."""
     ways = len(specs[0].classes)
     if logits.ndim != 4 or logits.shape[:2] != (len(specs), 1 + ways):
         raise FssBenchError(

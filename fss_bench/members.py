@@ -39,7 +39,7 @@ class Member:
         return {row["index"] for row in self.rows}
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Keep rows, and have them on disk when this returns."""
+        """Keep rows; no killed process loses them once this returns."""
         fresh = [row for row in rows if row["index"] not in self.done]
         if self.partial is not None:
             self.partial.append(fresh)

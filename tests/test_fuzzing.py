@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from fuzzing import DAMAGES, targets
+from fuzzing import DAMAGES, Target, targets
 
 CASES = 150
 FOUND: dict[str, tuple[int, ...]] = {
@@ -19,7 +19,7 @@ FOUND: dict[str, tuple[int, ...]] = {
 
 
 @pytest.fixture(scope="module")
-def readers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+def readers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Target]:
     return {target.name: target for target in targets(tmp_path_factory.mktemp("fuzz"))}
 
 
@@ -31,29 +31,29 @@ NAMES += "record of a run,table of a run,journal,checkpoint,safetensors".split("
 
 @pytest.mark.parametrize("name", NAMES)
 def test_damaged_files_are_read_or_refused(
-    readers: dict[str, object], name: str, tmp_path: Path
+    readers: dict[str, Target], name: str, tmp_path: Path
 ) -> None:
     target = readers[name]
-    file = tmp_path / f"damaged{target.suffix}"  # type: ignore[attr-defined]
+    file = tmp_path / f"damaged{target.suffix}"
     cases = [*FOUND.get(name, ()), *range(CASES)]
-    outcomes = {n: target.outcome(n, file) for n in cases}  # type: ignore[attr-defined]
+    outcomes = {n: target.outcome(n, file) for n in cases}
     wrong = {n: text for n, text in outcomes.items() if text not in ("read", "refused")}
     assert wrong == {}
     assert "refused" in outcomes.values() or name == "journal"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_good_files_are_read(readers: dict[str, object], name: str, tmp_path: Path) -> None:
+def test_good_files_are_read(readers: dict[str, Target], name: str, tmp_path: Path) -> None:
     target = readers[name]
-    file = tmp_path / f"good{target.suffix}"  # type: ignore[attr-defined]
-    for seed in target.seeds:  # type: ignore[attr-defined]
+    file = tmp_path / f"good{target.suffix}"
+    for seed in target.seeds:
         file.write_bytes(seed)
-        target.read(file)  # type: ignore[attr-defined]
+        target.read(file)
 
 
-def test_cases_are_the_same_every_time_and_all_damages_happen(readers: dict[str, object]) -> None:
+def test_cases_are_the_same_every_time_and_all_damages_happen(readers: dict[str, Target]) -> None:
     target = readers["protocol"]
-    contents = [target.content(n) for n in range(300)]  # type: ignore[attr-defined]
-    assert contents == [target.content(n) for n in range(300)]  # type: ignore[attr-defined]
+    contents = [target.content(n) for n in range(300)]
+    assert contents == [target.content(n) for n in range(300)]
     assert len(set(contents)) > 250
     assert len(DAMAGES) == 7
