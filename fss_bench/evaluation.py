@@ -33,6 +33,7 @@ from fss_bench.method import input_size_of
 from fss_bench.metrics import compute_metrics
 from fss_bench.part_method import in_parts
 from fss_bench.protocols import EvaluationProtocol
+from fss_bench.recount import check_metrics
 from fss_bench.results import SCHEMA_VERSION, ResultStore, Run, fingerprint
 from fss_bench.scoring import Answers, score_row
 from fss_bench.setting import Setting, create_setting
@@ -419,7 +420,9 @@ class Evaluation:
             "started": self.started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        return Run(record, metrics, table)
+        run = Run(record, metrics, table)
+        check_metrics(run.to_json(), table)
+        return run
 
     def _cost(self, table: pd.DataFrame) -> dict[str, Any]:
         milliseconds = float(table["ms"].mean())

@@ -81,12 +81,17 @@ class Row:
     @cached_property
     def counts(self) -> "list[pd.DataFrame]":
         """Counts of each (episode, way), a table a fold and repetition."""
-        return [class_counts(table) for run in self.folds.values() for table in self._tables(run)]
+        return [table for tables in self._counts for table in tables]
 
     @cached_property
     def averaged(self) -> list[int]:
         """How many classes the mean of each of these tables is over."""
-        return [classes for run in self.folds.values() for classes in averaged_a_run(run)]
+        runs = zip(self.folds.values(), self._counts, strict=True)
+        return [classes for run, counts in runs for classes in averaged_a_run(run, counts)]
+
+    @cached_property
+    def _counts(self) -> "list[list[pd.DataFrame]]":
+        return [[class_counts(table) for table in self._tables(r)] for r in self.folds.values()]
 
     @property
     def repetitions(self) -> int:

@@ -1,7 +1,8 @@
 """Pooled integer counts to mIoU and FB-IoU. Every metric comes from the episode table alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -95,11 +96,21 @@ def episode_counts(
 
 def class_counts(episodes: pd.DataFrame, suffix: str = "") -> pd.DataFrame:
     """One row an (episode, way): `class_id`, `inter`, `union`, number of the `episode`."""
-    columns = ["class_ids", f"inter_ways{suffix}", f"union_ways{suffix}"]
-    rows = (
-        episodes[columns].assign(episode=range(len(episodes))).explode(columns, ignore_index=True)
+    ids, inter, union = (
+        episodes[name].to_list()
+        for name in ("class_ids", f"inter_ways{suffix}", f"union_ways{suffix}")
     )
-    return rows.set_axis(["class_id", "inter", "union", "episode"], axis=1).astype("int64")
+    columns = {
+        "class_id": _joined(ids),
+        "inter": _joined(inter),
+        "union": _joined(union),
+        "episode": np.repeat(np.arange(len(ids)), [len(ways) for ways in ids]),
+    }
+    return pd.DataFrame(columns)
+
+
+def _joined(lists: Iterable[Sequence[int]]) -> NDArray[np.int64]:
+    return np.fromiter(chain.from_iterable(lists), np.int64)
 
 
 def run_tables(episodes: pd.DataFrame, runs: int) -> list[pd.DataFrame]:
@@ -154,17 +165,16 @@ def averaged_classes(scores: Mapping[str, ClassScore], empty_class: str) -> int:
     return sum(empty_class != "skip" or score.iou is not None for score in scores.values())
 
 
-def averaged_a_run(run: Run) -> list[int]:
-    """Number of classes that mIoU is a mean over, for each repetition of a run."""
-    protocol, scores = run.record["protocol"], run.metrics.per_class
-    names = {score.class_id: name for name, score in scores.items()}
-    tables = run_tables(run.episodes, protocol.get("runs", 1))
-    return [
-        averaged_classes(
-            _class_scores(class_counts(table), names, list(names)), protocol["empty_class"]
-        )
-        for table in tables
-    ]
+def averaged_a_run(run: Run, counts: Iterable[pd.DataFrame]) -> list[int]:
+    """Number of classes that mIoU is a mean over, for each repetition of a run.
+
+    Args:
+        run: the run.
+        counts: `class_counts` of each of its `run_tables`.
+    """
+    names = {score.class_id: name for name, score in run.metrics.per_class.items()}
+    empty_class = run.record["protocol"]["empty_class"]
+    return [averaged_classes(_class_scores(c, names, list(names)), empty_class) for c in counts]
 
 
 def _class_scores(

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from filelock import FileLock
 from fss_bench.errors import ResultsError, one_line, shorten
 from fss_bench.files import sync_names, write_text, write_whole
 from fss_bench.partial_run import PartialRun
+from fss_bench.recount import check_metrics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +41,8 @@ NAMES = "run_id method backbone precision device_type code_sha256 episodes_sha25
 NAMES += ["dataset.name", "protocol.label", "weights.source"]
 """What of it are names."""
 COUNTED = frozenset(
-    "index class_ids inter_fg union_fg inter_bg union_bg inter_ways union_ways".split()
+    "index class_ids inter_fg union_fg inter_bg union_bg inter_ways union_ways "
+    "inter_ways_255bg union_ways_255bg".split()
 )
 """Columns of episodes.parquet that metrics are computed from."""
 
@@ -290,25 +291,9 @@ def _check_content(data: Mapping[str, Any], episodes: "pd.DataFrame") -> None:
         raise ValueError(f"{shorten(wrong)} cannot be what it says")
     if len(episodes) != data["episodes"]:
         raise ValueError(f"it has {len(episodes)} of its {data['episodes']} episodes")
-    _check_scores(data["metrics"]["per_class"], episodes)
+    check_metrics(data, episodes)
 
 
 def _field(data: Mapping[str, Any], name: str) -> Any:
     part, _, field = name.rpartition(".")
     return data[part][field] if part else data[field]
-
-
-def _check_scores(per_class: Mapping[str, Mapping[str, Any]], episodes: "pd.DataFrame") -> None:
-    """Raise ValueError unless the scores of classes are those of the table."""
-    inter: Counter[int] = Counter()
-    union: Counter[int] = Counter()
-    columns = (episodes[name] for name in ("class_ids", "inter_ways", "union_ways"))
-    for ids, inters, unions in zip(*columns, strict=True):
-        for class_id, one, other in zip(ids, inters, unions, strict=True):
-            inter[int(class_id)] += int(one)
-            union[int(class_id)] += int(other)
-    for name, score in per_class.items():
-        found = inter[score["class_id"]], union[score["class_id"]]
-        iou = found[0] / found[1] if found[1] else None
-        if found != (score["inter"], score["union"]) or iou != score["iou"]:
-            raise ValueError(f"its scores of {name} are not those of its table")

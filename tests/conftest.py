@@ -128,6 +128,7 @@ def made_run(
         name: ClassScore(class_id, inter / 1000, 2 * inter, 2000, 2)
         for class_id, name in ((1, "cat"), (2, "dog"))
     }
+    iou = inter / 1000
     metrics = Metrics(iou, (iou, iou), (iou + 0.75) / 2, iou, scores)
     record: dict[str, Any] = {
         "schema_version": 1,

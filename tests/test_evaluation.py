@@ -1,8 +1,11 @@
 """The loop against slow independent computations, and what must change no number."""
 
 import json
+import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,9 +25,12 @@ from fss_bench import (
     evaluate,
 )
 from fss_bench.dataset import SegDataset
+from fss_bench.episodes import EpisodeSpec
 from fss_bench.errors import DatasetError, FssBenchError, ResultsError
 from fss_bench.images import read_label_map
 from fss_bench.methods.panet import PANet
+from fss_bench.metrics import compute_metrics
+from fss_bench.results import Metrics
 
 COUNTS = ["inter_fg", "union_fg", "inter_bg", "union_bg"]
 SETTING = {"fold": 1, "shots": 2, "episodes": 12}
@@ -134,6 +140,39 @@ def test_batch_workers_and_cache_change_no_count(
     other = evaluate(method, shapes, **SETTING, compute=compute)
     pd.testing.assert_frame_equal(without_time(plain.episodes), without_time(other.episodes))
     assert plain.metrics == other.metrics
+
+
+@pytest.mark.parametrize("kind", ["split", "whole"])
+@pytest.mark.parametrize("order", ["reversed", "shuffled"])
+def test_another_order_of_episodes_changes_no_count(
+    kind: str, order: str, panet: nn.Module, shapes: SegDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method, seen = panet if kind == "split" else Colour(), list[list[int]]()
+
+    def other(specs: list[EpisodeSpec]) -> list[EpisodeSpec]:
+        specs = specs[::-1] if order == "reversed" else random.Random(0).sample(specs, len(specs))
+        seen.append([spec.index for spec in specs])
+        return specs
+
+    plain = evaluate(method, shapes, **SETTING)
+    monkeypatch.setattr("fss_bench.evaluation.in_good_order", other)
+    second = evaluate(method, shapes, **SETTING, compute=Compute(batch_size=5))
+    assert sorted(seen[0]) == list(range(12)) != seen[0]
+    pd.testing.assert_frame_equal(without_time(plain.episodes), without_time(second.episodes))
+    assert plain.metrics == second.metrics
+
+
+def test_metrics_that_are_not_those_of_the_table_stop_the_run(
+    shapes: SegDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(*args: Any) -> Metrics:
+        metrics = compute_metrics(*args)
+        return replace(metrics, fb_iou=metrics.fb_iou + 1e-6)
+
+    monkeypatch.setattr("fss_bench.evaluation.compute_metrics", wrong)
+    with pytest.raises(ValueError, match="its fb_iou .* that of its table"):
+        evaluate(Colour(), shapes, **SETTING, store=ResultStore(tmp_path))
+    assert not list(ResultStore(tmp_path).runs())
 
 
 def test_split_and_whole_method_give_the_same_counts(panet: nn.Module, shapes: SegDataset) -> None:

@@ -81,7 +81,9 @@ def test_a_row_of_a_whole_method(folds: Callable[..., list[Run]]) -> None:
 
 
 def test_scores_are_percent_with_two_decimals(folds: Callable[..., list[Run]]) -> None:
-    (row,) = cells(build_rows(folds(0.123456, 1.0)))
+    first, second = folds(0.25, 1.0)
+    first = replace(first, metrics=replace(first.metrics, miou=0.123456))
+    (row,) = cells(build_rows([first, second]))
     assert (row["fold0"], row["fold1"]) == ("12.35", "100.00")
     assert row["miou"] == "56.17"
 
