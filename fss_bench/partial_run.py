@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +74,11 @@ class PartialRun:
         Raises:
             ResultsError: they could not be written.
         """
-        text = "".join(json.dumps(row) + "\n" for row in rows)
+        lines = b"".join(map(_line, rows))
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._journal.open("ab") as file:
-                file.write(text.encode())
+                file.write(lines)
                 file.flush()
                 if time.monotonic() - self._synced > SYNC_SECONDS:
                     os.fsync(file.fileno())
@@ -93,16 +94,23 @@ class PartialRun:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def _line(row: dict[str, Any]) -> bytes:
+    """A record as JSON after the CRC-32 of it: a digit that changes on the disk is seen."""
+    text = json.dumps(row).encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
 def _whole_records(content: bytes) -> tuple[list[dict[str, Any]], int]:
-    """The records before the first that is cut off or damaged, and their length in bytes."""
-    rows, length = [], 0
+    """The records before the first that is cut off, damaged or there twice, and their bytes."""
+    rows, length, seen = [], 0, set()
     for line in content.splitlines(keepends=True):
-        try:
-            row = json.loads(line) if line.endswith(b"\n") else None
-        except (ValueError, RecursionError):
-            row = None
-        if not isinstance(row, dict) or "index" not in row:
+        text = line[9:-1]
+        if line != b"%08x %s\n" % (zlib.crc32(text), text):
             break
+        row = json.loads(text)
+        if row["index"] in seen:
+            break
+        seen.add(row["index"])
         rows.append(row)
         length += len(line)
     return rows, length

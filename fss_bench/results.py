@@ -185,7 +185,9 @@ class ResultStore:
             fresh.mkdir(parents=True)
             write_whole(
                 fresh / "episodes.parquet",
-                lambda stream: run.episodes.to_parquet(stream, index=False),
+                lambda stream: run.episodes.to_parquet(
+                    stream, index=False, write_page_checksum=True
+                ),
             )
             write_text(fresh / "run.json", json.dumps(run.to_json(), indent=2) + "\n")
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -241,7 +243,9 @@ class ResultStore:
 
         try:
             data = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-            episodes = pd.read_parquet(folder / "episodes.parquet")
+            episodes = pd.read_parquet(
+                folder / "episodes.parquet", page_checksum_verification=True
+            )
             _check_content(data, episodes)
             return Run(data, Metrics.from_dict(data.pop("metrics")), episodes, folder)
         except (*DAMAGED, ArrowException) as error:

@@ -72,9 +72,12 @@ def read_rows(file: Path, split: str | None = None) -> "pd.DataFrame":
 
     try:
         if split is None:
-            return pd.read_parquet(file, columns=[*COLUMNS, *CODES])
-        columns, filters = ["image", *NUMBERS], [("split", "==", split)]
-        return pd.read_parquet(file, columns=columns, filters=filters)
+            columns, filters = [*COLUMNS, *CODES], None
+        else:
+            columns, filters = ["image", *NUMBERS], [("split", "==", split)]
+        return pd.read_parquet(
+            file, columns=columns, filters=filters, page_checksum_verification=True
+        )
     except (OSError, ValueError, ArrowException) as error:
         raise unreadable(file, error) from error
 

@@ -122,7 +122,7 @@ def targets(work: Path) -> list[Target]:
         Target(
             "table of a run", ".parquet", (_run(work)[1],), _run_reader(work, "episodes.parquet")
         ),
-        Target("journal", ".jsonl", (JOURNAL,), _journal_reader(work)),
+        Target("journal", ".jsonl", (_journal(work),), _journal_reader(work)),
         Target(
             "checkpoint", ".pth", tuple(_checkpoints()), _reader("weight_files", "read_state_dict")
         ),
@@ -155,7 +155,7 @@ COCO = json.dumps(
         "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
     }
 ).encode()
-JOURNAL = b"".join(b'{"index": %d, "class_ids": [1], "inter_fg": 3}\n' % i for i in range(20))
+RECORDS = [{"index": i, "class_ids": [1], "inter_fg": 3} for i in range(20)]
 
 
 def _reader(module: str, name: str) -> Read:
@@ -227,6 +227,16 @@ def _run_reader(work: Path, name: str) -> Read:
     return read
 
 
+def _journal(work: Path) -> bytes:
+    from fss_bench.partial_run import PartialRun
+
+    partial = PartialRun(work / "journal")
+    partial.append(RECORDS)
+    content = (partial.folder / "episodes.jsonl").read_bytes()
+    partial.discard()
+    return content
+
+
 def _journal_reader(work: Path) -> Read:
     from fss_bench.partial_run import PartialRun
 
@@ -235,6 +245,7 @@ def _journal_reader(work: Path) -> Read:
         partial.folder.mkdir(exist_ok=True)
         (partial.folder / "episodes.jsonl").write_bytes(file.read_bytes())
         rows = partial.rows()
+        assert rows == RECORDS[: len(rows)], "a damaged record was taken for a whole one"
         assert rows == partial.rows(), "reading changed what is read"
         return rows
 

@@ -170,7 +170,7 @@ def test_metrics_that_are_not_those_of_the_table_stop_the_run(
         return replace(metrics, fb_iou=metrics.fb_iou + 1e-6)
 
     monkeypatch.setattr("fss_bench.evaluation.compute_metrics", wrong)
-    with pytest.raises(ValueError, match="its fb_iou .* that of its table"):
+    with pytest.raises(ValueError, match=r"its fb_iou .* that of its table"):
         evaluate(Colour(), shapes, **SETTING, store=ResultStore(tmp_path))
     assert not list(ResultStore(tmp_path).runs())
 
