@@ -296,9 +296,7 @@ def _write(table: "pd.DataFrame", codes: bytes, file: Path) -> None:
         if codes:
             temporary.write_bytes(codes)
             temporary.replace(_code_file(file))
-        table.to_parquet(
-            temporary, index=False, row_group_size=ROW_GROUP, write_page_checksum=True
-        )
+        table.to_parquet(temporary, index=False, row_group_size=ROW_GROUP, write_page_checksum=True)
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)

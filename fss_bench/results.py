@@ -243,9 +243,7 @@ class ResultStore:
 
         try:
             data = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-            episodes = pd.read_parquet(
-                folder / "episodes.parquet", page_checksum_verification=True
-            )
+            episodes = pd.read_parquet(folder / "episodes.parquet", page_checksum_verification=True)
             _check_content(data, episodes)
             return Run(data, Metrics.from_dict(data.pop("metrics")), episodes, folder)
         except (*DAMAGED, ArrowException) as error:
