@@ -502,4 +502,7 @@ def _save(folder: Path, specs: Sequence[EpisodeSpec], labels: Sequence[NDArray[n
         for spec, label in zip(specs, labels, strict=True):
             write_png(folder / f"{spec.index}.png", label)
     except OSError as error:
-        raise ResultsError(f"cannot write predictions to {folder} ({one_line(error)})") from error
+        raise ResultsError(
+            f"cannot write predictions to {folder} ({one_line(error)}): free space or mend its "
+            "permissions, then run the same command again, which goes on from here"
+        ) from error

@@ -42,9 +42,7 @@ class PartialRun:
                 f"another process is working on run {self.folder.name}: wait for it to end"
             ) from None
         except OSError as error:
-            raise ResultsError(
-                f"cannot write to {self.folder.parent} ({one_line(error)})"
-            ) from error
+            raise self._cannot_write(error) from error
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -84,10 +82,13 @@ class PartialRun:
                     os.fsync(file.fileno())
                     self._synced = time.monotonic()
         except OSError as error:
-            raise ResultsError(
-                f"cannot write to {self.folder} ({one_line(error)}): free space, then run the same "
-                "command again, which goes on from here"
-            ) from error
+            raise self._cannot_write(error) from error
+
+    def _cannot_write(self, error: OSError) -> ResultsError:
+        return ResultsError(
+            f"cannot write to {self.folder} ({one_line(error)}): free space or mend its "
+            "permissions, then run the same command again, which goes on from here"
+        )
 
     def discard(self) -> None:
         """Remove all of it but the lock."""

@@ -45,25 +45,29 @@ def shared() -> Path:
     return SHARED
 
 
+def write_folder(root: Path, classes: int = 4, per_class: int = 3) -> Path:
+    """A `folder` dataset of random 64 x 48 images, each with one class on its left half."""
+    (root / "images").mkdir(parents=True)
+    (root / "masks").mkdir()
+    names = [f"class{c}" for c in range(1, classes + 1)]
+    (root / "classes.txt").write_text("\n".join(names) + "\n")
+    rng = np.random.RandomState(0)
+    for class_id in range(1, classes + 1):
+        for i in range(per_class):
+            pixels = rng.randint(0, 256, (48, 64, 3), dtype=np.uint8)
+            labels = np.zeros((48, 64), np.uint8)
+            labels[:, :32] = class_id
+            Image.fromarray(pixels).save(root / "images" / f"c{class_id}_{i}.jpg")
+            Image.fromarray(labels).save(root / "masks" / f"c{class_id}_{i}.png")
+    return root
+
+
 @pytest.fixture
 def make_folder(tmp_path: Path) -> Callable[..., Path]:
-    """Makes a `folder` dataset of random 64 x 48 images, each with one class on its left half."""
+    """See `write_folder`."""
 
     def make(classes: int = 4, per_class: int = 3, root: Path | None = None) -> Path:
-        root = root or tmp_path / "own"
-        (root / "images").mkdir(parents=True)
-        (root / "masks").mkdir()
-        names = [f"class{c}" for c in range(1, classes + 1)]
-        (root / "classes.txt").write_text("\n".join(names) + "\n")
-        rng = np.random.RandomState(0)
-        for class_id in range(1, classes + 1):
-            for i in range(per_class):
-                pixels = rng.randint(0, 256, (48, 64, 3), dtype=np.uint8)
-                labels = np.zeros((48, 64), np.uint8)
-                labels[:, :32] = class_id
-                Image.fromarray(pixels).save(root / "images" / f"c{class_id}_{i}.jpg")
-                Image.fromarray(labels).save(root / "masks" / f"c{class_id}_{i}.png")
-        return root
+        return write_folder(root or tmp_path / "own", classes, per_class)
 
     return make
 
