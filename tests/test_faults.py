@@ -12,10 +12,6 @@ from fss_bench.results import ResultStore, Run
 
 FAULTS_BY_NAME = {fault.name: fault for fault in FAULTS}
 QUICK = ("a byte of a journal changes", "a digit of a score changes")
-    "logits that are NaN or infinite",
-    "a byte of a journal changes",
-    "a digit of a score changes",
-)
 CASES = {"SIGKILL while leaderboards are written": 4, "a file operation fails": 8}
 """In the tests; 2 of the others. The campaign (benchmarks/reliability.py) makes more."""
 
