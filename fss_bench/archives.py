@@ -84,14 +84,15 @@ def unpack(
         archive: zip, tar, tar.gz; told by its content.
         folder: new or empty. After an error it holds a part, and has to be removed.
         wanted: paths in the archive; what is neither one of them nor below one is left out.
-        progress: called with files written, and how many there will be where that is known.
+        progress: called with members done, and how many there are where that is known.
 
     Returns:
         Files written.
 
     Raises:
-        FetchError: truncated, damaged, encrypted, of another format; or a member would be outside,
-            twice there, a link or a device, or more than the archive can honestly hold.
+        FetchError: truncated, damaged, encrypted, of another format; holds a member outside of
+            it, or more than it can honestly hold; or what is wanted is there twice, oddly named, a
+            link or a device.
     """
     budget = _Budget(archive, TIMES * archive.stat().st_size + SPARE)
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,12 +101,12 @@ def unpack(
         for number, member in enumerate(members):
             if number >= MOST_MEMBERS:
                 raise _refused(archive, f"more than {MOST_MEMBERS:,} members")
-            path = _checked_path(archive, member)
-            if not any(part == "" or f"{path}/".startswith(f"{part}/") for part in wanted):
-                continue
-            written += _write(archive, member, folder / path)
+            path = _path_of(archive, member)
+            if any(part == "" or f"{path}/".startswith(f"{part}/") for part in wanted):
+                _check(archive, member, path)
+                written += _write(archive, member, folder / path)
             if progress:
-                progress(written, total)
+                progress(number + 1, total)
     return written
 
 
@@ -130,15 +131,15 @@ def _members(archive: Path, budget: _Budget) -> Iterator[tuple[Iterator[Member],
 
 
 def _zip_member(budget: _Budget, opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
-    name = info.orig_filename  # the other is cut at a zero
-    if info.flag_bits & 1:
-        raise _refused(budget.archive, f"an encrypted member, {printable(name)[:200]}")
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise _refused(budget.archive, f"a member of an unusual format, {printable(name)[:200]}")
-    mode = info.external_attr >> 16
-    special = stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR)
-    kind = "link or device" if special else "folder" if info.is_dir() else "file"
-    return Member(name, kind, lambda: _Metered(opened.open(info), budget))
+    kind = "folder" if info.is_dir() else "file"
+    if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        kind = "link or device"
+    elif info.flag_bits & 1:
+        kind = "file with a password"
+    elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        kind = "file of an unusual packing"
+    # `filename` is cut at a zero
+    return Member(info.orig_filename, kind, lambda: _Metered(opened.open(info), budget))
 
 
 class _Header(tarfile.TarInfo):
@@ -164,16 +165,21 @@ def _tar_members(stream: object) -> Iterator[Member]:
             opened.members.clear()  # which tarfile would keep, a million of them
 
 
-def _checked_path(archive: Path, member: Member) -> str:
+def _path_of(archive: Path, member: Member) -> str:
     """A member's path below the folder, with "/" between its parts."""
-    name = member.name
-    parts = [part for part in name.split("/") if part not in ("", ".")]
-    odd = not name.isprintable() or re.search(r"[\\:]", name) or name.startswith("/")
-    if odd or ".." in parts or any(len(part.encode()) > 255 for part in parts):
-        raise _refused(archive, f"a member outside of it or oddly named, {printable(name)[:200]}")
-    if member.kind not in ("file", "folder"):
-        raise _refused(archive, f"a {member.kind}, {name[:200]}")
+    parts = [part for part in member.name.split("/") if part not in ("", ".")]
+    if ".." in parts or member.name.startswith("/"):
+        raise _refused(archive, f"a member outside of it, {printable(member.name)[:200]}")
     return "/".join(parts)
+
+
+def _check(archive: Path, member: Member, path: str) -> None:
+    """Refuse what is not to be made; the same beside what is wanted does no harm."""
+    longest = max(len(part.encode(errors="replace")) for part in path.split("/"))
+    if not path.isprintable() or re.search(r"[\\:]", path) or longest > 255:
+        raise _refused(archive, f"a member oddly named, {printable(path)[:200]}")
+    if member.kind not in ("file", "folder"):
+        raise _refused(archive, f"a {member.kind}, {path[:200]}")
 
 
 def _write(archive: Path, member: Member, path: Path) -> int:

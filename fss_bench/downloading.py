@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from fss_bench.errors import FetchError, one_line
+from fss_bench.errors import FetchError, one_line, printable
 from fss_bench.file_checks import checks, is_checked_whole, keep_record, read_record, wrong
 from fss_bench.files import sync_names
 from fss_bench.part_file import Part, file_digests, read_head
@@ -24,7 +24,7 @@ from fss_bench.transfer import (
 )
 
 Progress = Callable[[int, int | None], None]
-MOST_ATTEMPTS = 100
+MOST_ATTEMPTS = 1000
 
 
 @dataclass(frozen=True)
@@ -128,9 +128,11 @@ class _Download:
                 self._attempt(part)
                 return
             except InterruptedTransferError as error:
-                reason = str(error)
+                reason = printable(str(error))
             except RefusedTransferError as error:
-                raise FetchError(f"{error}: {by_hand(self.file, self.target)}") from error
+                raise FetchError(
+                    f"{printable(str(error))}: {by_hand(self.file, self.target)}"
+                ) from error
             vain = 0 if part.size > most else vain + 1
             most = max(most, part.size)
             if vain >= self.patience.tries:
@@ -164,7 +166,7 @@ class _Download:
             )
         part.expect(body.validator, body.total)
         total = size or body.total
-        self._check_space(total, part.size)
+        check_space(self.target.parent, (total or 0) - part.size)
         for chunk in body.chunks:
             part.append(chunk)
             if total is not None and part.size > total:
@@ -174,14 +176,19 @@ class _Download:
         if total is not None and part.size < total:
             raise InterruptedTransferError("the connection ended early")
 
-    def _check_space(self, total: int | None, here: int) -> None:
-        folder = self.target.parent
-        free = shutil.disk_usage(folder).free
-        if total is not None and free < total - here:
-            raise FetchError(
-                f"{folder} has room for {free:,} bytes, and {total - here:,} are to come: free "
-                "space, or choose another --data-root"
-            )
+
+def check_space(folder: Path, needed: int) -> None:
+    """See that a folder has room for bytes.
+
+    Raises:
+        FetchError: it has not.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise FetchError(
+            f"{folder} has room for {free:,} bytes, and {needed:,} are to come: free space, or "
+            "choose another --data-root"
+        )
 
 
 def _check_there(file: SourceFile, target: Path) -> Fetched:

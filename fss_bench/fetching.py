@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fss_bench.archives import unpack
-from fss_bench.downloading import Fetched, Progress, alone, download
+from fss_bench.downloading import Fetched, Progress, alone, check_space, download
 from fss_bench.errors import FetchError, one_line, shorten
 from fss_bench.files import sync_names
 from fss_bench.source import Source, SourceFile
@@ -63,8 +63,11 @@ class Step:
             return []
         wanted = [to for to in self.file.unpack.values() if to != "."]
         for name in self.file.listed_in:
-            lines = self.root / name
-            wanted += lines.read_text(encoding="utf-8").split() if lines.is_file() else [name]
+            try:
+                lines = (self.root / name).read_text(encoding="utf-8", errors="replace")
+            except OSError:
+                lines = name
+            wanted += lines.split()
         return [to for to in wanted if not (self.root / to).exists()]
 
 
@@ -135,15 +138,16 @@ def finish(source: Source, root: Path, watch: Watch, note: Callable[[str], None]
         if not target.is_dir():
             with watch(f"converting {SBD}", "files") as progress:
                 convert(sbd, root, folder, progress)
+            _sync()
             _move(folder, target)
 
 
 def _unpack(step: Step, progress: Progress) -> None:
     """Into a folder of its own first, so that no place ever holds a part."""
+    check_space(step.root, step.target.stat().st_size)  # packed it is smaller than unpacked
     with _scratch(step.target) as folder:
         unpack(step.target, folder, list(step.file.unpack), progress)
-        if hasattr(os, "sync"):
-            os.sync()  # content before names
+        _sync()
         for inside, to in step.file.unpack.items():
             found = folder / inside
             if to == "." and found.is_dir():
@@ -151,6 +155,12 @@ def _unpack(step: Step, progress: Progress) -> None:
                     _move(child, step.root / child.name)
             elif found.exists():
                 _move(found, step.root / to)
+
+
+def _sync() -> None:
+    """Have content on the disk before the names that promise it."""
+    if hasattr(os, "sync"):
+        os.sync()
 
 
 def _move(made: Path, place: Path) -> None:

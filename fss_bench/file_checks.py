@@ -37,6 +37,8 @@ def wrong(
     """
     if b"<html" in head.lower() or head.lstrip().lower().startswith(b"<!doctype"):
         return f"is a web page, not {file.name}"
+    if size == 0:
+        return "is empty"
     if file.size is not None and size != file.size:
         return f"has {size:,} bytes instead of {file.size:,} ({file.known_from})"
     for name, digits in file.hashes.items():

@@ -77,10 +77,13 @@ def on_mirror(mirror: str, name: str) -> str | Path:
     Raises:
         FetchError: it is none of these.
     """
-    scheme = urlsplit(mirror).scheme
-    if scheme in ("http", "https"):
+    try:
+        parts = urlsplit(mirror)
+    except ValueError as error:
+        raise FetchError(f"mirror {mirror!r} is no address ({error}): mend it") from error
+    if parts.scheme in ("http", "https") and parts.netloc:
         return f"{mirror.rstrip('/')}/{quote(name)}"
-    path = Path(request.url2pathname(urlsplit(mirror).path)) if scheme == "file" else Path(mirror)
+    path = Path(request.url2pathname(parts.path)) if parts.scheme == "file" else Path(mirror)
     if not path.is_dir():
         raise FetchError(
             f"mirror {mirror!r} is no folder here, and no http:// or https:// address: give one"
@@ -165,6 +168,8 @@ def _open_address(
     with response:
         if response.headers.get_content_type() == "text/html":
             raise RefusedTransferError(f"{url} answers with a web page, not with the file")
+        if response.status not in (200, 206):
+            raise RefusedTransferError(f"{url} answers with status {response.status}")
         yield response
 
 

@@ -276,6 +276,20 @@ def test_a_file_that_is_not_there_is_asked_for_once(
     assert len(server.asked) == 1
 
 
+def test_what_is_empty_is_no_file(server: loopback.Server, target: Path) -> None:
+    server.content = b""
+    assert "is empty; what came was dropped" in refusal(unknown(server), target)
+    server.always = loopback.status(204)
+    assert "answers with status 204" in refusal(unknown(server), target)
+
+
+def test_a_server_cannot_steer_the_terminal(server: loopback.Server, target: Path) -> None:
+    server.always = lambda handler: handler.send_error(503, "\x1b[2J")
+    assert refusal(published(server), target).isprintable()
+    server.always = lambda handler: handler.send_error(404, "\x1b[2J")
+    assert refusal(published(server), target).isprintable()
+
+
 def test_an_absent_server(server: loopback.Server, target: Path) -> None:
     with loopback.serving(b"") as gone:
         address = f"{gone.url}/file.bin"
@@ -355,8 +369,9 @@ def test_a_mirror_has_files_by_their_names(
     assert "299,999 bytes" in refusal(file, target.with_name("cut"), mirror=str(folder))
     (folder / "a file.bin").unlink()
     assert "choose another --mirror" in refusal(file, target.with_name("gone"), mirror=str(folder))
-    for wrong in ("ftp://host/x", str(tmp_path / "absent"), "ssh:x"):
+    for wrong in ("ftp://host/x", str(tmp_path / "absent"), "ssh:x", "http://"):
         assert "is no folder here" in refusal(file, target.with_name("no"), mirror=wrong)
+    assert "is no address" in refusal(file, target.with_name("no"), mirror="http://[x")
 
 
 def test_a_part_goes_on_from_a_mirror(

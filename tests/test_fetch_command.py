@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import re
+import shutil
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +17,7 @@ import pytest
 from PIL import Image
 from test_cli import complaint, fss_bench
 
-from fss_bench import create_dataset, sbd, sources
+from fss_bench import create_dataset, downloading, sbd, sources
 from fss_bench.completion import things_to_fetch
 from fss_bench.datasets import fss1000
 from fss_bench.errors import FssBenchError
@@ -222,7 +223,7 @@ def test_coco_of_both_years_in_one_place(mirror: Path) -> None:
 def test_fss(mirror: Path) -> None:
     done = fss_bench("data", "fetch", "fss1000", "--mirror", mirror)
     assert "fewshot_data.zip: fetched" in done.stdout
-    assert "not checked, sha256" in done.stdout
+    assert "not checked: no hash of it is published, sha256" in done.stdout
     dataset = create_dataset("fss1000", Path("FSS-1000"))
     assert list(dataset.list_images("test")) == ["abe's_flyingfish/1"]
     assert list(dataset.list_images("train")) == ["cat/1", "dog/1"]
@@ -249,9 +250,26 @@ def complaint_after(*arguments: object) -> str:
 def test_an_archive_that_wants_out(mirror: Path, tmp_path: Path) -> None:
     (mirror / "fewshot_data.zip").write_bytes(pack({"../../../out": b"x"}))
     text = complaint_after("data", "fetch", "fss1000", "--mirror", mirror)
-    assert "a member outside of it or oddly named" in text
+    assert "holds a member outside of it, ../../../out" in text
     assert not list(tmp_path.rglob("out"))
     assert [p.name for p in Path("FSS-1000").iterdir() if p.name != "archives"] == ["splits"]
+
+
+def test_no_room_to_unpack(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fss_bench("data", "fetch", "fss1000", "--mirror", mirror)
+    shutil.rmtree("FSS-1000/cat")
+    usage = type("usage", (), {"free": 10})
+    monkeypatch.setattr(downloading.shutil, "disk_usage", lambda path: usage)
+    text = complaint_after("data", "fetch", "fss1000", "--mirror", mirror)
+    assert "FSS-1000 has room for 10 bytes" in text
+    assert not Path("FSS-1000/cat").exists()
+
+
+def test_lists_that_cannot_be_read_are_fetched_again(mirror: Path) -> None:
+    Path("FSS-1000/splits/trn.txt").mkdir(parents=True)
+    Path("FSS-1000/splits/val.txt").write_bytes(b"\xff\xfe")
+    done = fss_bench("data", "fetch", "fss1000", "--dry-run", "--mirror", mirror)
+    assert "fewshot_data.zip, size not published: not here" in done.stdout
 
 
 def test_a_killed_unpacking_is_cleared_away(mirror: Path) -> None:

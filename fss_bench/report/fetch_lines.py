@@ -11,6 +11,7 @@ from fss_bench.fetching import Step
 from fss_bench.file_checks import checks
 
 WIDTH = 80
+UNCHECKED = "not checked: no hash of it is published"
 
 
 def plan_lines(steps: list[Step], places: list[str | Path]) -> Iterator[str]:
@@ -31,8 +32,8 @@ def plan_lines(steps: list[Step], places: list[str | Path]) -> Iterator[str]:
         yield f"    {place}"
         for name, digits in file.hashes.items():
             yield f"    {name} {digits}"
-        facts = file.known_from or "no hash is published: the first fetch cannot be checked"
-        yield from _wrapped(f"known from: {facts}" if file.known_from else facts, 4)
+        known = f"known from: {file.known_from}" if file.known_from else UNCHECKED
+        yield from _wrapped(known, 4)
         yield from _wrapped(f"goes to: {', '.join(destinations(step))}", 4)
         yield from _wrapped(f"terms: {file.terms}; by hand: {file.page}", 4)
 
@@ -70,7 +71,7 @@ def fetched_line(step: Step, fetched: Fetched | None) -> str:
     how = "fetched" if fetched.is_new else "was here"
     by = fetched.checked
     known = f" ({step.file.known_from})" if checks(step.file) else ""
-    checked = f"checked by {by}{known}" if by else f"not checked, sha256 {fetched.sha256}"
+    checked = f"checked by {by}{known}" if by else f"{UNCHECKED}, sha256 {fetched.sha256}"
     return f"{fetched.path}: {how}, {fetched.size:,} bytes, {checked}"
 
 
