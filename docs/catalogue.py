@@ -1,7 +1,8 @@
 """Writes docs/api.md and the pages of docs/catalogue: `python docs/catalogue.py`.
 
 They are made of what is public and registered in this package: docstrings, names, the first lines
-of files, the cards of methods, the arguments of constructors. Installed plug-ins are left out.
+of files, the cards of methods, the arguments of constructors, the table of sources. Installed
+plug-ins are left out.
 """
 
 import inspect
@@ -15,10 +16,14 @@ import fss_bench
 from fss_bench import registry
 from fss_bench.protocols import PROTOCOLS, SUMMARIES, shown
 from fss_bench.registry import Entry, Registry
+from fss_bench.sources import DATASETS, WEIGHTS
 
 HERE = Path(__file__).parent
 FILES = {
-    **{name: f"catalogue/{name}.md" for name in ("methods", "datasets", "backbones", "protocols")},
+    **{
+        name: f"catalogue/{name}.md"
+        for name in ("methods", "datasets", "backbones", "protocols", "sources")
+    },
     "api": "api.md",
 }
 GIVEN = ("self", "backbone", "root")
@@ -43,7 +48,7 @@ def methods() -> str:
     text = "Every method runs on every backbone that has the levels it needs. `--option key=value`:"
     return _page(
         "Catalogue: methods",
-        "methods",
+        "list methods",
         [_table(heads, rows), text, _options(registry.methods, entries)],
         "[Methods in words and formulas](../methods/README.md), "
         "[how to add one](../add-a-method.md).",
@@ -60,7 +65,7 @@ def datasets() -> str:
     text = "`--dataset-option key=value`:"
     return _page(
         "Catalogue: datasets",
-        "datasets",
+        "list datasets",
         [
             _table(["name", "what it is", "`--data-root`"], rows),
             text,
@@ -77,7 +82,7 @@ def backbones() -> str:
     text = "Any other timm model works by its timm name. `--backbone-option key=value`:"
     return _page(
         "Catalogue: backbones",
-        "backbones",
+        "list backbones",
         [_table(["name", "what it is"], rows), text, _options(registry.backbones, entries)],
         "[Weights of backbones](../weights.md), [pretraining](../pretraining.md).",
     )
@@ -97,7 +102,7 @@ def protocols() -> str:
     defaults = [[f"`{rule}`", f"`{shown(value)}`"] for rule, value in usual.items()]
     return _page(
         "Catalogue: protocols",
-        "protocols",
+        "list protocols",
         [
             _table(["name", "what it is", "rules that differ from `standard`"], rows),
             "The rules of `standard`; `--rule key=value` changes one:",
@@ -105,6 +110,36 @@ def protocols() -> str:
         ],
         "[How to use protocols](../protocols.md), [rule by rule, with what published codes "
         "do](../protocol-comparison.md).",
+    )
+
+
+def sources() -> str:
+    """The page of what `data fetch` fetches."""
+    rows = []
+    for source in (*DATASETS.values(), *WEIGHTS.values()):
+        for file in source.files:
+            hashes = "<br>".join(f"{name} `{digits}`" for name, digits in file.hashes.items())
+            rows.append(
+                [
+                    f"`{source.name}`",
+                    f"[{file.name}]({file.url})",
+                    f"{file.size:,}" if file.size else "not published",
+                    f"{hashes}<br>{file.known_from}" if hashes else "not published",
+                    f"`{source.backbone}`" if source.backbone else "",
+                    file.terms,
+                    f"[page]({file.page})",
+                ]
+            )
+    heads = ["name", "file", "bytes", "hash, and who states it", "for", "terms", "by hand"]
+    return _page(
+        "Catalogue: sources",
+        "data fetch pascal5i --dry-run",
+        [
+            _table(heads, rows),
+            "A short hash is the first digits of one. Where no whole sha256 is published, that of "
+            "the first fetch is kept and must stay the same.",
+        ],
+        "[How to fetch](../fetching.md).",
     )
 
 
@@ -184,6 +219,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "datasets": datasets,
     "backbones": backbones,
     "protocols": protocols,
+    "sources": sources,
     "api": api,
 }
 
@@ -223,7 +259,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _page(title: str, what: str, parts: Sequence[str], further: str) -> str:
-    command = f"```bash\nfss-bench list {what}\n```"
+    command = f"```bash\nfss-bench {what}\n```"
     return "\n\n".join([f"# {title}", WRITTEN, command, *parts, further]) + "\n"
 
 

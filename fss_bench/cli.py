@@ -11,6 +11,7 @@ import typer
 from fss_bench.completion import kinds, method_names
 from fss_bench.compute import Compute
 from fss_bench.errors import FssBenchError, UnknownNameError
+from fss_bench.fetch_command import fetch
 from fss_bench.flags import (
     Annotation,
     BackboneName,
@@ -80,9 +81,10 @@ data = typer.Typer(
     cls=NamedCommands,
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Build an index, check a tree, draw episodes.",
+    help="Fetch data, build an index, check a tree, draw episodes.",
 )
 app.add_typer(data, name="data")
+data.command("fetch")(fetch)
 app.add_typer(protocols, name="protocols")
 app.command("train")(train)
 app.command("pretrain")(pretrain)
@@ -490,7 +492,8 @@ def main() -> None:
             raise
         _fail(f"error: {usage()} See fss-bench --help." if usage() else "", 2)
     if status == 130:  # typer turns Ctrl-C into this
-        resumable = sys.argv[1:2] in (["evaluate"], ["pretrain"], ["train"])
+        words = sys.argv[1:3]
+        resumable = words[:1] in (["evaluate"], ["pretrain"], ["train"]) or "fetch" in words[1:]
         _fail("interrupted" + (": the same command goes on from here" if resumable else ""), 130)
     raise SystemExit(status if isinstance(status, int) else 0)
 

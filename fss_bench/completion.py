@@ -31,6 +31,13 @@ def protocol_names(incomplete: str) -> list[str]:
     return _after_comma(incomplete, SUMMARIES)
 
 
+def things_to_fetch(incomplete: str) -> list[str]:
+    """What `data fetch` fetches."""
+    from fss_bench.sources import DATASETS, WEIGHTS
+
+    return _after_comma(incomplete, (*DATASETS, "weights", *WEIGHTS))
+
+
 def kinds(incomplete: str) -> list[str]:
     """What `list` lists."""
     return _after_comma(incomplete, ("methods", "datasets", "backbones", "protocols"))

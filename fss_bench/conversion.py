@@ -16,11 +16,11 @@ from fss_bench.checkpoint import (
     read_checkpoint,
 )
 from fss_bench.checkpoint_loading import LoadReport, build_for, load_checkpoint
-from fss_bench.errors import FssBenchError, WeightsError, one_line
+from fss_bench.errors import FssBenchError, WeightsError, one_line, printable
 from fss_bench.files import write_whole
 from fss_bench.registry import datasets
 from fss_bench.weight_conversion import save_weights, weights_lines
-from fss_bench.weight_files import file_sha256, known_file, printable, read_metadata
+from fss_bench.weight_files import file_sha256, known_file, read_metadata
 from fss_bench.weight_reading import AUTO, NoLayoutError, Reading, read_weights
 
 

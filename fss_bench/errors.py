@@ -43,6 +43,10 @@ class ResultsError(FssBenchError):
     """A results folder or run that cannot be read or written."""
 
 
+class FetchError(FssBenchError):
+    """A file that cannot be fetched, is another one, or cannot be unpacked."""
+
+
 def shorten(items: Iterable[object], limit: int = 3) -> str:
     """List the first few items and how many more there are: ``a, b, c and 7 more``."""
     texts = [str(item) for item in items]
@@ -53,3 +57,8 @@ def shorten(items: Iterable[object], limit: int = 3) -> str:
 def one_line(error: BaseException) -> str:
     """An exception's type and text without line breaks."""
     return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def printable(text: str) -> str:
+    """Text with what steers a terminal escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

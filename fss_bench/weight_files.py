@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fss_bench.errors import WeightsError, one_line
+from fss_bench.errors import WeightsError, one_line, printable
 from fss_bench.old_pickles import StandIn, load_old_pickle
 
 State = Mapping[str, Tensor]
@@ -103,11 +103,6 @@ def _plain(content: Any, depth: int, places: Iterator[int]) -> Any:
             raise ContentError(f"holds more than {MOST:,} items: save its state dict anew")
         found[key] = _plain(value, depth + 1, places)
     return found
-
-
-def printable(text: str) -> str:
-    """Text with what steers a terminal escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def read_state_dict(path: Path, old_pickle: bool = False) -> dict[str, Tensor]:

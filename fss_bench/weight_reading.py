@@ -15,8 +15,8 @@ from torch import Tensor
 
 from fss_bench import weight_layouts
 from fss_bench.backbone import BuiltFor
-from fss_bench.errors import UnknownNameError, WeightsError, one_line, shorten
-from fss_bench.weight_files import METADATA, plain_state, printable, read_content, read_metadata
+from fss_bench.errors import UnknownNameError, WeightsError, one_line, printable, shorten
+from fss_bench.weight_files import METADATA, plain_state, read_content, read_metadata
 from fss_bench.weight_layout import ROLES, Encoder, WeightLayout, why
 
 AUTO = "auto"

@@ -6,9 +6,12 @@ again from its reader and number alone.
 
 import json
 import random
+import shutil
 import string
 import struct
+import tarfile
 import warnings
+import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from io import BytesIO
@@ -132,6 +135,8 @@ def targets(work: Path) -> list[Target]:
             (_safetensors(),),
             _reader("weight_files", "read_state_dict"),
         ),
+        Target("zip archive", ".zip", (_zip(),), _unpacker(work / "zip")),
+        Target("tar archive", ".tar", (_tar("w"), _tar("w:gz")), _unpacker(work / "tar")),
     ]
 
 
@@ -267,3 +272,40 @@ def _safetensors() -> bytes:
     from safetensors.torch import save
 
     return save({"a.weight": torch.arange(12.0).reshape(3, 4)}, {"fss_bench": "{}"})
+
+
+MEMBERS = {"a/1.txt": b"one" * 200, "a/b/2.txt": b"", "dd/out": b"out"}
+"""Two other bytes, and the last is above the folder."""
+
+
+def _zip() -> bytes:
+    stream = BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as made:
+        for name, content in MEMBERS.items():
+            made.writestr(name, content)
+    return stream.getvalue()
+
+
+def _tar(mode: str) -> bytes:
+    stream = BytesIO()
+    with tarfile.open(fileobj=stream, mode=mode) as made:  # type: ignore[call-overload]
+        for name, content in MEMBERS.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            made.addfile(info, BytesIO(content))
+    return stream.getvalue()
+
+
+def _unpacker(work: Path) -> Read:
+    """Unpacks into a folder and looks for what is outside of it, or is no file."""
+    from fss_bench.archives import unpack
+
+    def read(file: Path) -> object:
+        shutil.rmtree(work, ignore_errors=True)
+        try:
+            return unpack(file, work / "in")
+        finally:
+            assert [p.name for p in work.iterdir()] == ["in"], "something is outside"
+            assert not any(p.is_symlink() for p in work.rglob("*")), "there is a link"
+
+    return read

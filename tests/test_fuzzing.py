@@ -27,6 +27,7 @@ NAMES = "photograph,label map,mask,protocol,published results,COCO annotations,h
     ","
 )
 NAMES += "record of a run,table of a run,journal,checkpoint,safetensors".split(",")
+NAMES += "zip archive,tar archive".split(",")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,4 +1,4 @@
-"""No command but those that fetch weights asks the network for anything."""
+"""No command but `data fetch`, and those that fetch weights, asks the network for anything."""
 
 import shlex
 import socket
@@ -22,6 +22,7 @@ COMMANDS = (
     "episodes --dataset shapes -o episodes.jsonl",
     "protocols diff hsnet pfenet",
     "data index --dataset shapes",
+    "data fetch pascal5i coco20i fss1000 weights --dry-run",
     "data show --dataset shapes --episodes 1 -o sheet.png",
     f"train panet {SMALL} --fold 0 --steps 1 --validation-episodes 1 --workers 0 --output t",
     "new-method my_network_method",

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     TextColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 
 if TYPE_CHECKING:
@@ -118,3 +120,42 @@ def counting_progress(label: str, quiet: bool) -> Iterator[Callable[[int, int], 
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def transfer_progress(
+    label: str, unit: str, quiet: bool
+) -> Iterator[Callable[[int, int | None], None]]:
+    """A display of bytes or files done, on stderr: a bar, or a line for each tenth.
+
+    Args:
+        label: what is being done.
+        unit: `bytes` or `files`.
+        quiet: show nothing.
+    """
+    if quiet:
+        yield lambda done, total: None
+        return
+    if not sys.stderr.isatty():
+        yield _tenths(label, unit)
+        return
+    counted = (
+        (DownloadColumn(), TransferSpeedColumn()) if unit == "bytes" else (MofNCompleteColumn(),)
+    )
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=16), *counted)
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _tenths(label: str, unit: str) -> Callable[[int, int | None], None]:
+    printed = -1
+
+    def update(done: int, total: int | None) -> None:
+        nonlocal printed
+        tenth = done * 10 // total if total else -1
+        if tenth > printed:
+            printed = tenth
+            print(f"{label}: {done:,} of {total:,} {unit}", file=sys.stderr, flush=True)
+
+    return update
