@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from tables import Row  # noqa: E402
 
 if TYPE_CHECKING:
-    from faults import Fault, Lab, Outcome
+    from fault_lab import Fault, Lab, Outcome
 
 TABLE = ROOT / "results" / "faults.csv"
 COLUMNS = "fault,promised,cases,injected,findings,seconds".split(",")
@@ -37,7 +37,8 @@ def campaign(faults: "Iterable[Fault]", cases: int | None, jobs: int) -> Iterato
         cases: of each; None for as many as it asks for.
         jobs: how many at once.
     """
-    from faults import Lab, full_disk, may_mount
+    from fault_lab import Lab
+    from faults_of_runs import full_disk, may_mount
 
     with tempfile.TemporaryDirectory(prefix="faults") as name:
         folder = Path(name)

@@ -5,13 +5,20 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+from fault_lab import WRITERS, Fault, Lab
 from fault_runs import write_runs
-from faults import FAULTS, WRITERS, Fault, Lab, many_writers, may_mount
+from faults import FAULTS
+from faults_of_runs import many_writers, may_mount
 
 from fss_bench.results import ResultStore, Run
 
 FAULTS_BY_NAME = {fault.name: fault for fault in FAULTS}
-QUICK = ("a byte of a journal changes", "a digit of a score changes")
+QUICK = (
+    "a byte of a journal changes",
+    "a digit of a score changes",
+    "a server cuts, stalls, lies about lengths, redirects, sends other bytes",
+    "an archive's members lead elsewhere",
+)
 CASES = {"SIGKILL while leaderboards are written": 4, "a file operation fails": 8}
 """In the tests; 2 of the others. The campaign (benchmarks/reliability.py) makes more."""
 
