@@ -2,6 +2,7 @@
 
 import json
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -451,6 +452,8 @@ def data_show(
 
 def main() -> None:
     """Entry point: a mistake is one line and status 2, an interruption status 130."""
+    # Pillow's word on what is refused in our own words
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     try:
         with sigterm_as_ctrl_c():
             status = app(standalone_mode=False)

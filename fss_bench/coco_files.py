@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fss_bench.errors import DatasetError, one_line, shorten
+from fss_bench.image_lists import Finding, is_inside
 from fss_bench.images import MOST_PIXELS
-from fss_bench.listing import Finding, is_inside
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from fss_bench.coco_files import CocoAnnotations, read_annotations
 from fss_bench.coco_regions import overhang, run_lengths
 from fss_bench.errors import DatasetError, one_line
 from fss_bench.image_checks import MaskCheck
+from fss_bench.image_lists import Finding, Listing
 from fss_bench.index import IGNORE_ROW, ImageCounts, Index, mask_digest
-from fss_bench.listing import Finding, Listing
 
 Overlap = Literal["later", "smaller", "both"]
 Crowd = Literal["ignore", "include", "background"]

@@ -23,6 +23,8 @@ def run_lengths(segmentation: Any, height: int, width: int) -> Any:
     if isinstance(segmentation, list):
         if not all(np.abs(np.asarray(xy, dtype=float)).max() < FARTHEST for xy in segmentation):
             raise ValueError("a corner a million pixels away, or not a number")
+        if any(len(xy) % 2 for xy in segmentation):
+            raise ValueError("a polygon of an odd number of coordinates")
         return rle_tools.merge(rle_tools.frPyObjects(segmentation, height, width))
     rows, columns = segmentation["size"]
     if (rows, columns) != (height, width):

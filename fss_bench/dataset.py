@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fss_bench.errors import DatasetError, FssBenchError, one_line, shorten
 from fss_bench.image_checks import MaskCheck, picture_remarks
+from fss_bench.image_lists import Finding, Listing
 from fss_bench.index import (
     IGNORE_ROW,
     ImageCounts,
@@ -25,7 +26,6 @@ from fss_bench.index import (
     label_counts,
     mask_digest,
 )
-from fss_bench.listing import Finding, Listing
 from fss_bench.options import construct
 from fss_bench.registry import datasets
 
@@ -36,6 +36,7 @@ __all__ = [
     "SPLITS",
     "SegDataset",
     "Split",
+    "checked_image",
     "create_dataset",
     "datasets",
     "even_folds",
@@ -221,6 +222,17 @@ class SegDataset(ABC):
             except DatasetError as error:
                 yield Finding(str(error))
         yield from picture_remarks(self.files_of(image), getattr(self, "root", None))
+
+
+def checked_image(dataset: SegDataset, image: str) -> NDArray[np.uint8]:
+    """Pixels [H, W, 3] of an image whose mask, by the index, has its size.
+
+    Raises:
+        DatasetError: unreadable, or its mask has another size.
+    """
+    pixels = dataset.load_image(image)
+    check_size(image, dataset.index.sizes[image], pixels.shape)
+    return pixels
 
 
 def check_size(image: str, mask: Sequence[int], pixels: Sequence[int]) -> None:

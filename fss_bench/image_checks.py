@@ -6,8 +6,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from fss_bench.image_lists import Finding
 from fss_bench.images import UNREADABLE
-from fss_bench.listing import Finding
 
 ORIENTATION = 0x0112
 """The EXIF tag; 1 is upright."""

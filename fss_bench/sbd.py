@@ -16,8 +16,8 @@ from PIL import Image
 
 from fss_bench.errors import DatasetError, one_line, shorten
 from fss_bench.files import sync_names
+from fss_bench.image_lists import read_names
 from fss_bench.images import IGNORE, read_label_map
-from fss_bench.listing import read_names
 from fss_bench.mat_files import read_field
 
 CLASSES = 20

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from fss_bench.dataset import SPLITS, SegDataset
-from fss_bench.listing import Finding
+from fss_bench.image_lists import Finding
 
 
 @dataclass(frozen=True)

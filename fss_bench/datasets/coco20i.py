@@ -22,9 +22,9 @@ from fss_bench.coco_masks import (
 from fss_bench.dataset import SegDataset, Split, datasets, even_folds
 from fss_bench.errors import DatasetError
 from fss_bench.image_checks import MaskCheck
+from fss_bench.image_lists import Finding, Listing
 from fss_bench.images import read_image
 from fss_bench.index import ImageCounts
-from fss_bench.listing import Finding, Listing
 
 CLASSES = (
     "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,"

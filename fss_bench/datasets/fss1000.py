@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from fss_bench.dataset import SegDataset, Split, datasets
 from fss_bench.errors import DatasetError, shorten
+from fss_bench.image_lists import Finding, Listing, listing_of, read_listing
 from fss_bench.images import read_binary_mask, read_image
-from fss_bench.listing import Finding, Listing, listing_of, read_listing
 
 OFFICIAL_SPLIT_SHA256 = "f8c71724a5f4c1844a243c2543b7a12dc1a017cda91ab9a8ecf265bcf474480b"
 """Sha256 over the sorted names of the official 520 training and 240 test classes."""

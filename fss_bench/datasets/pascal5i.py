@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from fss_bench.dataset import SegDataset, Split, datasets, even_folds
 from fss_bench.errors import DatasetError
+from fss_bench.image_lists import Listing, listing_of, read_listing
 from fss_bench.images import read_image, read_label_map
-from fss_bench.listing import Listing, listing_of, read_listing
 
 CLASSES = (
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike "
