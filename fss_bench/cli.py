@@ -1,6 +1,7 @@
 """The command line: bodies parse, call the library, print."""
 
 import json
+import logging
 import sys
 import warnings
 from collections.abc import Sequence
@@ -452,8 +453,9 @@ def data_show(
 
 def main() -> None:
     """Entry point: a mistake is one line and status 2, an interruption status 130."""
-    # Pillow's word on what is refused in our own words
-    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
+    # what Pillow says beside our own line
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         with sigterm_as_ctrl_c():
             status = app(standalone_mode=False)

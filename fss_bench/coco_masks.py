@@ -65,14 +65,6 @@ class CocoReader:
         except ValueError as error:
             raise DatasetError(f"{self.file}: an image id is not a number ({error})") from error
 
-    def images(self) -> list[str]:
-        """Image ids in file order.
-
-        Raises:
-            DatasetError: something in the file must be mended.
-        """
-        return self.listing().checked()
-
     def listing(self) -> Listing:
         """Image ids in file order, and what is wrong with the file."""
         return Listing(tuple(self._ids), self.annotations.findings)

@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fss_bench.errors import DatasetError, FssBenchError, one_line, shorten
-from fss_bench.image_checks import MaskCheck, picture_remarks
+from fss_bench.errors import DatasetError, FssBenchError, shorten
+from fss_bench.image_checks import MaskCheck, check_size, picture_remarks
 from fss_bench.image_lists import Finding, Listing
 from fss_bench.index import (
     IGNORE_ROW,
@@ -36,11 +36,11 @@ __all__ = [
     "SPLITS",
     "SegDataset",
     "Split",
+    "check_size",
     "checked_image",
     "create_dataset",
     "datasets",
     "even_folds",
-    "read_lines",
 ]
 
 
@@ -233,36 +233,6 @@ def checked_image(dataset: SegDataset, image: str) -> NDArray[np.uint8]:
     pixels = dataset.load_image(image)
     check_size(image, dataset.index.sizes[image], pixels.shape)
     return pixels
-
-
-def check_size(image: str, mask: Sequence[int], pixels: Sequence[int]) -> None:
-    """Raise DatasetError if a mask's shape [H, W] is not its image's [H, W, 3]."""
-    if tuple(mask[:2]) != tuple(pixels[:2]):
-        raise DatasetError(
-            f"mask of image {image} is {mask[1]}x{mask[0]}, the image {pixels[1]}x{pixels[0]} "
-            "(width x height): make the mask again at the image's size"
-        )
-
-
-def read_lines(file: Path, content: str) -> list[str]:
-    """The lines of a UTF-8 text file that are not blank, without the blanks around them.
-
-    Args:
-        file: the file.
-        content: what it holds, for error messages.
-
-    Raises:
-        DatasetError: missing, or not UTF-8.
-    """
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise DatasetError(f"{file} is missing: write {content} there, one a line") from error
-    except OSError as error:
-        raise DatasetError(f"{file} cannot be read ({one_line(error)}): mend it") from error
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{file} is not UTF-8 ({error.reason}): save it as UTF-8") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def even_folds(class_ids: Sequence[int], folds: int) -> list[list[int]]:

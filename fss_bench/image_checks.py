@@ -3,14 +3,18 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from struct import error as StructError
 
 from PIL import Image
 
+from fss_bench.errors import DatasetError
 from fss_bench.image_lists import Finding
 from fss_bench.images import UNREADABLE
 
 ORIENTATION = 0x0112
 """The EXIF tag; 1 is upright."""
+DAMAGED = (*UNREADABLE, TypeError, LookupError, EOFError, StructError)
+"""What Pillow raises when it counts frames."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ def picture_remarks(files: Sequence[Path], root: Path | None) -> Iterator[Findin
         with Image.open(files[0]) as picture:
             turned = picture.getexif().get(ORIENTATION, 1)
             frames = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
-    except (*UNREADABLE, IndexError):
+    except DAMAGED:
         return
     if turned not in (0, 1):
         yield Finding(
@@ -63,3 +67,12 @@ def leads_out(file: Path, root: Path | None) -> bool:
     homes = [file.parent, *([root] if root else [])]
     target = file.resolve()
     return not any(target.is_relative_to(home.resolve()) for home in homes)
+
+
+def check_size(image: str, mask: Sequence[int], pixels: Sequence[int]) -> None:
+    """Raise DatasetError if a mask's shape [H, W] is not its image's [H, W, 3]."""
+    if tuple(mask[:2]) != tuple(pixels[:2]):
+        raise DatasetError(
+            f"mask of image {image} is {mask[1]}x{mask[0]}, the image {pixels[1]}x{pixels[0]} "
+            "(width x height): make the mask again at the image's size"
+        )

@@ -49,30 +49,44 @@ class Listing:
         return list(self.images)
 
 
-def read_listing(file: Path, content: str) -> Listing:
+def read_lines(file: Path, content: str) -> list[str]:
     """The lines of a UTF-8 text file that are not blank, without the blanks around them.
 
     Args:
         file: the file.
         content: what it holds, for messages.
+
+    Raises:
+        DatasetError: missing, or not UTF-8.
     """
+    lines, findings = _lines(file, content)
+    Listing((), findings).checked()
+    return lines
+
+
+def read_listing(file: Path, content: str) -> Listing:
+    """The names of `read_lines`, each once, and what is wrong with them."""
+    lines, findings = _lines(file, content)
+    found = listing_of(lines, file)
+    return Listing(found.images, (*findings, *found.findings))
+
+
+def _lines(file: Path, content: str) -> tuple[list[str], tuple[Finding, ...]]:
+    """The lines that can be read, and why the others cannot."""
     try:
         lines = file.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
     except FileNotFoundError:
-        return Listing((), (Finding(f"{file} is missing: write {content} there, one a line"),))
+        return [], (Finding(f"{file} is missing: write {content} there, one a line"),)
     except OSError as error:
-        return Listing((), (Finding(f"{file} cannot be read ({one_line(error)}): mend it"),))
+        return [], (Finding(f"{file} cannot be read ({one_line(error)}): mend it"),)
     names, foreign = [], []
     for number, line in enumerate(lines, start=1):
         try:
             names.append(line.decode().strip())
         except UnicodeDecodeError:
             foreign.append(number)
-    found = listing_of([name for name in names if name], file)
-    if not foreign:
-        return found
-    told = f"{file} is not UTF-8 in line {shorten(foreign)}: save it as UTF-8"
-    return Listing(found.images, (Finding(told), *found.findings))
+    told = Finding(f"{file} is not UTF-8 in line {shorten(foreign)}: save it as UTF-8")
+    return [name for name in names if name], (told,) if foreign else ()
 
 
 def read_names(file: Path, content: str) -> list[str]:

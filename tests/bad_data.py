@@ -148,7 +148,8 @@ def all_cases() -> list[Case]:
     import bad_annotations
     import bad_files
     import bad_lists
+    import bad_own_pictures
     import bad_pictures
 
-    modules = (bad_pictures, bad_lists, bad_annotations, bad_files)
+    modules = (bad_pictures, bad_own_pictures, bad_lists, bad_annotations, bad_files)
     return [case for module in modules for case in module.cases()]

@@ -235,7 +235,7 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(
     file = tmp_path / "instances.json"
     file.write_text(json.dumps(content))
     reader = CocoReader(file, tmp_path, "later", "ignore", lambda info: info["file_name"])
-    text = refusal(reader.images)
+    text = refusal(reader.listing().checked)
     assert repr(name) in text
     assert "leads out of the image folder" in text
 

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fss_bench.coco_masks import CocoReader, Crowd, Overlap, indexed_labels, indexed_mask
-from fss_bench.dataset import SegDataset, Split, datasets, even_folds, read_lines
+from fss_bench.dataset import SegDataset, Split, datasets, even_folds
 from fss_bench.errors import DatasetError, one_line, shorten
 from fss_bench.image_checks import MaskCheck
-from fss_bench.image_lists import Finding, Listing, listing_of, read_listing
+from fss_bench.image_lists import Finding, Listing, listing_of, read_lines, read_listing
 from fss_bench.images import SUFFIXES, read_image, read_label_map
 from fss_bench.index import ImageCounts
 
