@@ -1,7 +1,9 @@
 """The command line: bodies parse, call the library, print."""
 
 import json
+import logging
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -10,6 +12,7 @@ import typer
 
 from fss_bench.completion import kinds, method_names
 from fss_bench.compute import Compute
+from fss_bench.data_commands import convert_sbd, verify
 from fss_bench.errors import FssBenchError, UnknownNameError
 from fss_bench.fetch_command import fetch
 from fss_bench.flags import (
@@ -81,10 +84,12 @@ data = typer.Typer(
     cls=NamedCommands,
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Fetch data, build an index, check a tree, draw episodes.",
+    help="Fetch data, build an index, check a tree, draw episodes, convert SBD.",
 )
-app.add_typer(data, name="data")
 data.command("fetch")(fetch)
+data.command("verify")(verify)
+data.command("convert-sbd")(convert_sbd)
+app.add_typer(data, name="data")
 app.add_typer(protocols, name="protocols")
 app.command("train")(train)
 app.command("pretrain")(pretrain)
@@ -396,32 +401,6 @@ def data_index(
         typer.echo(f"cached in {index.file}")
 
 
-@data.command("verify")
-def data_verify(
-    dataset: Dataset = "shapes",
-    data_root: DataRoot = None,
-    dataset_option: DatasetOption = [],  # noqa: B006
-    plugin: Plugin = [],  # noqa: B006
-    quiet: Quiet = False,
-) -> None:
-    """Check every image and mask; lists all problems, and exits with 2 if there are any."""
-    from fss_bench.report.progress import counting_progress
-    from fss_bench.verification import verify
-
-    load_plugins(plugin)
-    check_names(dataset=dataset)
-    source = open_dataset(dataset, data_root, dataset_option)
-    with counting_progress("verifying", quiet) as progress:
-        problems = list(verify(source, progress))
-    for problem in problems:
-        typer.echo(f"{problem.split} {problem.image}: {problem.text}")
-    if problems:
-        raise FssBenchError(
-            f"{len(problems)} problems in {data_root or dataset}: mend them as listed"
-        )
-    typer.echo(f"{data_root or dataset}: no problems")
-
-
 @data.command("show")
 def data_show(
     dataset: Dataset = "shapes",
@@ -476,6 +455,9 @@ def data_show(
 
 def main() -> None:
     """Entry point: a mistake is one line and status 2, an interruption status 130."""
+    # what Pillow says beside our own line
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         with sigterm_as_ctrl_c():
             status = app(standalone_mode=False)

@@ -4,10 +4,7 @@ Instances are painted in one of three ways where they overlap, and crowd regions
 of three ways; both rules are protocol rules (`coco_overlap`, `coco_crowd`).
 """
 
-import json
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -16,58 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle_tools
 
+from fss_bench.coco_files import CocoAnnotations, read_annotations
+from fss_bench.coco_regions import overhang, run_lengths
 from fss_bench.errors import DatasetError, one_line
+from fss_bench.image_checks import MaskCheck
+from fss_bench.image_lists import Finding, Listing
 from fss_bench.index import IGNORE_ROW, ImageCounts, Index, mask_digest
 
 Overlap = Literal["later", "smaller", "both"]
 Crowd = Literal["ignore", "include", "background"]
 OVERLAPS: tuple[Overlap, ...] = ("later", "smaller", "both")
 CROWDS: tuple[Crowd, ...] = ("ignore", "include", "background")
-
-
-@dataclass(frozen=True)
-class CocoAnnotations:
-    """One annotation file.
-
-    Attributes:
-        class_names: class id -> name; ids are 1, 2, … in the order of the file's categories.
-        images: COCO image id -> its `images` object.
-        instances: COCO image id -> its annotations, in file order.
-        class_ids: raw category id -> class id.
-    """
-
-    class_names: dict[int, str]
-    images: dict[int, dict[str, Any]]
-    instances: Mapping[int, Sequence[dict[str, Any]]]
-    class_ids: dict[int, int]
-
-
-def read_annotations(file: Path) -> CocoAnnotations:
-    """Read a COCO-format instance file.
-
-    Raises:
-        DatasetError: not JSON, or a part is missing or of another form.
-    """
-    try:
-        data = json.loads(file.read_bytes())
-        order = [category["id"] for category in data["categories"]]
-        names = {i: str(c["name"]) for i, c in enumerate(data["categories"], start=1)}
-        images = {image["id"]: image for image in data["images"]}
-        checked = [
-            (str(i["file_name"]), int(i["height"]), int(i["width"])) for i in images.values()
-        ]
-        instances: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        for annotation in data["annotations"]:
-            instances[annotation["image_id"]].append(annotation)
-    except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
-        raise DatasetError(
-            f"{file} is not a COCO annotation file ({one_line(error)}): it must be JSON with "
-            "images (id, file_name, height, width), annotations and categories"
-        ) from error
-    for name, _, _ in checked:
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise DatasetError(f"{file}: file_name {name!r} leads out of the image folder: mend it")
-    return CocoAnnotations(names, images, instances, {c: i for i, c in enumerate(order, start=1)})
 
 
 class CocoReader:
@@ -109,15 +65,27 @@ class CocoReader:
         except ValueError as error:
             raise DatasetError(f"{self.file}: an image id is not a number ({error})") from error
 
-    def images(self) -> list[str]:
-        """Image ids in file order."""
-        return list(self._ids)
+    def listing(self) -> Listing:
+        """Image ids in file order, and what is wrong with the file."""
+        return Listing(tuple(self._ids), self.annotations.findings)
 
     def counts(self, image: str) -> ImageCounts:
         """Pixels and run-length codes of one image's classes."""
         return _image_counts(
             *class_masks(self.annotations, self._ids[image], self.overlap, self.crowd)
         )
+
+    def check(self, image: str) -> MaskCheck:
+        """What is wrong with each annotation of an image, or worth telling."""
+        info = self.annotations.images[self._ids[image]]
+        size = int(info["height"]), int(info["width"])
+        given = self.annotations.instances.get(self._ids[image], ())
+        findings = [found for a in given for found in _findings(self.annotations, a, size)]
+        crowds = [bool(annotation.get("iscrowd", 0)) for annotation in given]
+        if given and all(crowds) and self.crowd != "include":
+            told = f"image {image} has only crowd regions: it is in no episode"
+            findings.append(Finding(told, grave=False))
+        return MaskCheck(size, tuple(findings))
 
     def __contains__(self, image: str) -> bool:
         return image in self._ids
@@ -173,13 +141,7 @@ def class_masks(
     instances: list[tuple[int, NDArray[np.bool_]]] = []
     crowds: list[tuple[int, NDArray[np.bool_]]] = []
     for annotation in annotations.instances.get(image_id, ()):
-        class_id = annotations.class_ids.get(annotation.get("category_id", -1))
-        if class_id is None:
-            raise DatasetError(
-                f"annotation {annotation.get('id')} of image {image_id} has category id "
-                f"{annotation.get('category_id')}, which the file's categories do not list: mend it"
-            )
-        found = (class_id, _decode(annotation, height, width))
+        found = _instance(annotations, annotation, (height, width))
         is_crowd = bool(annotation.get("iscrowd", 0))
         (crowds if is_crowd and crowd != "include" else instances).append(found)
     masks = _paint(instances, (height, width), overlap)
@@ -226,37 +188,38 @@ def _paint(
     return {class_id: mask for class_id, mask in masks.items() if mask.any()}
 
 
-def _decode(annotation: Mapping[str, Any], height: int, width: int) -> NDArray[np.bool_]:
+def _instance(
+    annotations: CocoAnnotations, annotation: Mapping[str, Any], shape: tuple[int, int]
+) -> tuple[int, NDArray[np.bool_]]:
+    """Class id and mask [H, W] of one annotation."""
+    image = annotation.get("image_id")
+    class_id = annotations.class_ids.get(annotation.get("category_id", -1))
+    if class_id is None:
+        raise DatasetError(
+            f"annotation {annotation.get('id')} of image {image} has category id "
+            f"{annotation.get('category_id')}, which the file's categories do not list: mend it"
+        )
     try:
-        code = _run_lengths(annotation.get("segmentation"), height, width)
-        return np.asarray(rle_tools.decode(code), dtype=bool)
+        code = run_lengths(annotation.get("segmentation"), *shape)
+        return class_id, np.asarray(rle_tools.decode(code), dtype=bool)
     except Exception as error:
         raise DatasetError(
-            f"annotation {annotation.get('id')} of image {annotation.get('image_id')} has a "
+            f"annotation {annotation.get('id')} of image {image} has a "
             f"segmentation that cannot be decoded ({one_line(error)}): mend or remove it"
         ) from error
 
 
-def _run_lengths(segmentation: Any, height: int, width: int) -> Any:
-    """Compressed code of a polygon list or of a run-length code of either form.
-
-    Checks what pycocotools would answer with a crash or with the contents of unused memory.
-
-    Raises:
-        ValueError: nothing there, another size, or numbers that are none of an image's.
-    """
-    if not segmentation:
-        raise ValueError("no polygon and no run-length code")
-    if isinstance(segmentation, list):
-        if not all(np.abs(np.asarray(xy, dtype=float)).max() < 1e6 for xy in segmentation):
-            raise ValueError("a corner a million pixels away, or not a number")
-        return rle_tools.merge(rle_tools.frPyObjects(segmentation, height, width))
-    rows, columns = segmentation["size"]
-    if (rows, columns) != (height, width):
-        raise ValueError(f"size {columns}x{rows}, its image is {width}x{height}")
-    counts = segmentation["counts"]
-    if not isinstance(counts, list):
-        return segmentation
-    if (total := sum(map(int, counts))) != height * width:
-        raise ValueError(f"counts add up to {total}, not {height} * {width}")
-    return rle_tools.frPyObjects(segmentation, height, width)
+def _findings(
+    annotations: CocoAnnotations, annotation: Mapping[str, Any], shape: tuple[int, int]
+) -> list[Finding]:
+    try:
+        _, mask = _instance(annotations, annotation, shape)
+    except DatasetError as error:
+        return [Finding(str(error))]
+    name = f"annotation {annotation.get('id')} of image {annotation.get('image_id')}"
+    if not mask.any():
+        return [Finding(f"{name} covers no pixel: it is left out", grave=False)]
+    if (over := overhang(annotation["segmentation"], *shape)) > 1:
+        told = f"{name} reaches {over:.0f} px out of its image: it is cut at the edge"
+        return [Finding(told, grave=False)]
+    return []

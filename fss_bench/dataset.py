@@ -14,7 +14,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fss_bench.errors import DatasetError, FssBenchError, one_line, shorten
+from fss_bench.errors import DatasetError, FssBenchError, shorten
+from fss_bench.image_checks import MaskCheck, check_size, picture_remarks
+from fss_bench.image_lists import Finding, Listing
 from fss_bench.index import (
     IGNORE_ROW,
     ImageCounts,
@@ -34,10 +36,11 @@ __all__ = [
     "SPLITS",
     "SegDataset",
     "Split",
+    "check_size",
+    "checked_image",
     "create_dataset",
     "datasets",
     "even_folds",
-    "read_lines",
 ]
 
 
@@ -95,7 +98,7 @@ class SegDataset(ABC):
         wrong = [c for c in pixels if c not in self.class_names and c not in (0, IGNORE_ROW)]
         if wrong:
             raise DatasetError(
-                f"mask of image {image} holds class id {wrong[0]}, {self.name} has "
+                f"mask of image {image} holds class id {shorten(wrong)}, {self.name} has "
                 f"1 to {max(self.class_names)} (0 background, 255 ignore): mend the mask or the "
                 "class list"
             )
@@ -184,49 +187,52 @@ class SegDataset(ABC):
         """Class ids that may be trained on in a fold: all that are not novel."""
         return tuple(sorted(set(self.class_names) - set(self.novel_classes(fold))))
 
-    def problems(self, image: str) -> Iterator[str]:
-        """What is wrong with one image: unreadable, mask of another size, ids out of range."""
+    def listing(self, split: Split) -> Listing:
+        """The images of `list_images` that can be used, and all that is wrong with their list."""
+        try:
+            return Listing(tuple(self.list_images(split)))
+        except DatasetError as error:
+            return Listing((), (Finding(str(error)),))
+
+    def check_mask(self, image: str) -> MaskCheck:
+        """What is wrong with an image's mask: unreadable, ids that are none, nothing shown."""
+        try:
+            found = self.count_pixels(image)
+        except DatasetError as error:
+            return MaskCheck(None, (Finding(str(error)),))
+        size = found.height, found.width
+        if any(class_id > 0 for class_id in found.pixels):
+            return MaskCheck(size)
+        held = "nothing but 255 (ignore)" if not found.pixels.get(0) else "no class"
+        text = f"mask of image {image} shows {held}: the image is in no episode"
+        return MaskCheck(size, (Finding(text, grave=False),))
+
+    def problems(self, image: str) -> Iterator[Finding]:
+        """All that is wrong with one image, its mask and their sizes, or is worth telling."""
         pixels = None
         try:
             pixels = self.load_image(image)
         except DatasetError as error:
-            yield str(error)
-        try:
-            found = self.count_pixels(image)
-            if pixels is not None:
-                check_size(image, (found.height, found.width), pixels.shape)
-        except DatasetError as error:
-            yield str(error)
+            yield Finding(str(error))
+        checked = self.check_mask(image)
+        yield from checked.findings
+        if pixels is not None and checked.size is not None:
+            try:
+                check_size(image, checked.size, pixels.shape)
+            except DatasetError as error:
+                yield Finding(str(error))
+        yield from picture_remarks(self.files_of(image), getattr(self, "root", None))
 
 
-def check_size(image: str, mask: Sequence[int], pixels: Sequence[int]) -> None:
-    """Raise DatasetError if a mask's shape [H, W] is not its image's [H, W, 3]."""
-    if tuple(mask[:2]) != tuple(pixels[:2]):
-        raise DatasetError(
-            f"mask of image {image} is {mask[1]}x{mask[0]}, the image {pixels[1]}x{pixels[0]} "
-            "(width x height): make the mask again at the image's size"
-        )
-
-
-def read_lines(file: Path, content: str) -> list[str]:
-    """The lines of a UTF-8 text file that are not blank, without the blanks around them.
-
-    Args:
-        file: the file.
-        content: what it holds, for error messages.
+def checked_image(dataset: SegDataset, image: str) -> NDArray[np.uint8]:
+    """Pixels [H, W, 3] of an image whose mask, by the index, has its size.
 
     Raises:
-        DatasetError: missing, or not UTF-8.
+        DatasetError: unreadable, or its mask has another size.
     """
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise DatasetError(f"{file} is missing: write {content} there, one a line") from error
-    except OSError as error:
-        raise DatasetError(f"{file} cannot be read ({one_line(error)}): mend it") from error
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{file} is not UTF-8 ({error.reason}): save it as UTF-8") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    pixels = dataset.load_image(image)
+    check_size(image, dataset.index.sizes[image], pixels.shape)
+    return pixels
 
 
 def even_folds(class_ids: Sequence[int], folds: int) -> list[list[int]]:

@@ -127,19 +127,18 @@ def finish(source: Source, root: Path, watch: Watch, note: Callable[[str], None]
     """Make what a dataset needs and no archive holds: the label maps of SBD.
 
     Raises:
-        FetchError: they cannot be written; also what `sbd.convert` raises.
+        FetchError: the root cannot be written.
+        DatasetError: see `sbd.convert`.
     """
     target, sbd = root / AUGMENTED, root / SBD
     if source.dataset != "pascal5i" or target.is_dir():
         return
     from fss_bench.sbd import convert
 
-    with alone(target, note), _saying_failures(root), _scratch(target) as folder:
+    with alone(target, note):
         if not target.is_dir():
             with watch(f"converting {SBD}", "files") as progress:
-                convert(sbd, root, folder, progress)
-            _sync()
-            _move(folder, target)
+                convert(sbd, root, target, progress)
 
 
 def _unpack(step: Step, progress: Progress) -> None:

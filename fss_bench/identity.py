@@ -19,6 +19,10 @@ from fss_bench.weight_files import state_sha256
 PRINTING = (
     "cli.py",
     "protocol_commands.py",
+    "data_commands.py",
+    "sbd.py",
+    "mat_files.py",
+    "image_checks.py",
     "report",
     "leaderboard.py",
     "leaderboard_command.py",

@@ -12,7 +12,12 @@ from fss_bench.errors import DatasetError, one_line
 IGNORE = 255
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 """Files of a folder that are taken for pictures."""
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+MOST_PIXELS = 89_478_485
+"""Of a picture that is read: Pillow's limit, from which on it warns of a decompression bomb."""
+UNREADABLE = (
+    *(OSError, SyntaxError, ValueError, Image.DecompressionBombError),
+    Image.DecompressionBombWarning,  # where warnings are errors
+)
 """What Pillow raises for a file that is damaged or no picture."""
 
 
@@ -64,9 +69,12 @@ def read_binary_mask(path: Path) -> NDArray[np.bool_]:
     """An anti-aliased black-and-white mask as [H, W] bool: brightness 128 and above is foreground.
 
     Raises:
-        DatasetError: missing or truncated.
+        DatasetError: missing, truncated, or of a kind without a known white.
     """
-    return np.asarray(_open(path, "mask").convert("L")) >= 128
+    picture = _open(path, "mask")
+    if picture.mode in ("1", "L", "P", "RGB"):
+        return np.asarray(picture.convert("L")) >= 128
+    return np.asarray(Image.fromarray(to_rgb(picture, path)).convert("L")) >= 128
 
 
 def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
@@ -88,6 +96,10 @@ def decode(path: Path) -> Image.Image:
         Exception: one of `UNREADABLE`.
     """
     with Image.open(path) as picture:
+        if picture.width * picture.height > MOST_PIXELS:
+            raise ValueError(
+                f"{picture.width}x{picture.height} are more than {MOST_PIXELS} pixels: cut it up"
+            )
         picture.load()
         return picture
 

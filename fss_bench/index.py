@@ -26,7 +26,7 @@ from fss_bench.split_rows import CODES, COLUMNS, SplitRows, read_rows, unreadabl
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 IGNORE_ROW = -1
 """Class id of the row that counts ignored pixels; 0 is the row of the background."""
 PARALLEL_FROM = 2000

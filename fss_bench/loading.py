@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from fss_bench.annotations import support_annotation
-from fss_bench.dataset import SegDataset, check_size
+from fss_bench.dataset import SegDataset, checked_image
 from fss_bench.episodes import Episode, EpisodeSpec
 from fss_bench.errors import FssBenchError
 from fss_bench.geometry import place_image, place_mask, place_target
@@ -220,9 +220,7 @@ def load_square(
     Raises:
         DatasetError: unreadable, or its mask has another size.
     """
-    pixels = dataset.load_image(image)
-    check_size(image, dataset.index.sizes[image], pixels.shape)
-    return place_image(pixels, size, protocol)
+    return place_image(checked_image(dataset, image), size, protocol)
 
 
 def to_float(images: Tensor) -> Tensor:

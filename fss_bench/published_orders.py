@@ -20,6 +20,8 @@ import numpy as np
 from fss_bench.episodes import EpisodeSpec
 from fss_bench.errors import DatasetError, EpisodeError, one_line
 
+LARGEST_LIST = 1 << 26
+"""Bytes that a packed list may have; the official ones have 4 million."""
 HSNET_LISTS = {
     ("pascal5i", 0): "e5a5304ef9637f540df50183f8f7295b437bff2f338b4bd1f2e1642221625d1a",
     ("pascal5i", 1): "8492297cd366d0537686972f9d70cce6fcdaa295d92701c62576688db1e6704f",
@@ -178,7 +180,7 @@ def _read_by_class(file: Path) -> HSNetLists:
         data = (
             _PlainUnpickler(io.BytesIO(raw)).load()
             if file.suffix == ".pkl"
-            else json.loads(gzip.decompress(raw))
+            else json.loads(_unpacked(raw))
         )
         by_class = {
             int(str(class_id)) + 1: [Path(name).stem[-12:] for name in names]
@@ -188,6 +190,14 @@ def _read_by_class(file: Path) -> HSNetLists:
     except Exception as error:  # damaged bytes raise anything, MemoryError and OverflowError too
         raise _unreadable(file, error) from error
     return HSNetLists([], by_class)
+
+
+def _unpacked(raw: bytes) -> bytes:
+    with gzip.open(io.BytesIO(raw)) as stream:
+        content = stream.read(LARGEST_LIST + 1)
+    if len(content) > LARGEST_LIST:
+        raise ValueError(f"it unpacks to more than {LARGEST_LIST} bytes")
+    return content
 
 
 def _unreadable(file: Path, error: Exception) -> DatasetError:

@@ -47,6 +47,8 @@ COUNTED = frozenset(
 """Columns of episodes.parquet that metrics are computed from."""
 
 
+MOST_EPISODES = 10_000_000
+"""Of a run that is read; published ones have 20,000 at most."""
 DAMAGED = (
     *(OSError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError),
     *(RuntimeError, MemoryError),  # nested too deep; of an unknown kind or absurd length
@@ -243,6 +245,7 @@ class ResultStore:
 
         try:
             data = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+            _check_rows(folder / "episodes.parquet", data["episodes"])
             episodes = pd.read_parquet(folder / "episodes.parquet", page_checksum_verification=True)
             _check_content(data, episodes)
             return Run(data, Metrics.from_dict(data.pop("metrics")), episodes, folder)
@@ -272,6 +275,15 @@ def _put(fresh: Path, folder: Path) -> None:
         raise
     sync_names(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _check_rows(table: Path, episodes: int) -> None:
+    """Raise ValueError unless a table has its rows; asked before they are unpacked."""
+    from pyarrow.parquet import read_metadata
+
+    rows = read_metadata(table).num_rows
+    if rows != episodes or rows > MOST_EPISODES:
+        raise ValueError(f"its table has {rows} rows for {episodes} episodes")
 
 
 def _check_content(data: Mapping[str, Any], episodes: "pd.DataFrame") -> None:

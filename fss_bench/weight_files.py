@@ -67,6 +67,7 @@ def read_content(path: Path, old_pickle: bool = False) -> Any:
             from safetensors.torch import load_file
 
             return load_file(path)
+        _check_stored(path)
         if old_pickle:
             return plain_content(load_old_pickle(path))
         with torch.serialization.safe_globals(HARMLESS):
@@ -75,6 +76,16 @@ def read_content(path: Path, old_pickle: bool = False) -> Any:
         raise WeightsError(f"{path} {error}") from error
     except Exception as error:
         raise WeightsError(f"{path} {_why_unreadable(path, error)}") from error
+
+
+def _check_stored(path: Path) -> None:
+    """Refuse a zip file that unpacks to more than it is; torch compresses nothing."""
+    if not _is_zip(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(item.file_size for item in archive.infolist())
+    if unpacked > path.stat().st_size:
+        raise ContentError(f"unpacks to {unpacked} bytes, more than it has: fetch it again")
 
 
 def plain_content(content: Any) -> Any:

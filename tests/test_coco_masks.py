@@ -234,7 +234,8 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(
     content["images"][0]["file_name"] = name
     file = tmp_path / "instances.json"
     file.write_text(json.dumps(content))
-    text = refusal(lambda: read_annotations(file))
+    reader = CocoReader(file, tmp_path, "later", "ignore", lambda info: info["file_name"])
+    text = refusal(reader.listing().checked)
     assert repr(name) in text
     assert "leads out of the image folder" in text
 

@@ -6,15 +6,18 @@ import json
 import re
 import shutil
 import tarfile
+import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import loopback
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
+from sbd_files import write_mat
 from test_cli import complaint, fss_bench
 
 from fss_bench import create_dataset, downloading, sbd, sources
@@ -56,6 +59,13 @@ def pack(members: Mapping[str, bytes]) -> bytes:
     return stream.getvalue()
 
 
+def mat(class_id: int) -> bytes:
+    """An annotation of SBD: one class all over."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_mat(Path(folder) / "map.mat", np.full((8, 8), class_id, np.uint8))
+        return (Path(folder) / "map.mat").read_bytes()
+
+
 def voc() -> bytes:
     inside = "VOCdevkit/VOC2012"
     names = {"train": "2007_000001", "val": "2007_000002"}
@@ -83,10 +93,11 @@ LISTS = {"trn": ["cat", "dog"], "val": ["owl"], "test": ["abe's_flyingfish"]}
 def published() -> dict[str, bytes]:
     """Small files under the names of the real ones."""
     matlab = {
-        "cls/2007_000001.mat": b"m",
+        "cls/2007_000001.mat": mat(7),
+        "cls/2009_000004.mat": mat(5),
         "img/2007_000001.jpg": JPG,
-        "train.txt": b"",
-        "val.txt": b"",
+        "train.txt": b"2007_000001\n",
+        "val.txt": b"2009_000004\n",
     }
     classes = [name for listed in LISTS.values() for name in listed]
     return {
@@ -138,49 +149,31 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.fixture
-def convert(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, Path]]:
-    """SBD's conversion, which has tests of its own; what it was called with."""
-    called = []
-
-    def made(
-        boxes: Path, tree: Path, output: Path, progress: Callable[[int, int], None] | None = None
-    ) -> int:
-        called.append((boxes, tree))
-        assert (boxes / "cls" / "2007_000001.mat").is_file()
-        (output / "2007_000001.png").write_bytes(PNG)
-        (output / "2007_000002.png").write_bytes(PNG)
-        return 2
-
-    monkeypatch.setattr(sbd, "convert", made)
-    return called
-
-
 def tree(folder: Path) -> list[str]:
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
-def test_pascal(mirror: Path, convert: list[tuple[Path, Path]], tmp_path: Path) -> None:
+def test_pascal(mirror: Path) -> None:
     done = fss_bench("data", "fetch", "pascal5i", "--mirror", mirror)
     root = Path("VOC2012")
     assert done.stdout.splitlines()[-1] == "use: --dataset pascal5i --data-root VOC2012"
     assert "checked by sha256 and md5 (size, sha256: TensorFlow Datasets" in done.stdout
-    assert convert == [(root / "SBD", root)]
+    maps = {p.stem: np.unique(Image.open(p)).tolist() for p in root.glob("*Aug/*.png")}
+    assert maps == {n: [1] for n in ("2007_000001", "2007_000002", "2008_000003")} | {
+        "2009_000004": [5]  # VOC's own map wins where both have one
+    }
     dataset = create_dataset("pascal5i", root)
     assert list(dataset.list_images("test")) == ["2007_000002"]
-    assert list(dataset.list_images("train")) == ["2007_000001"]
+    assert set(dataset.list_images("train")) == {"2007_000001", "2008_000003", "2009_000004"}
     assert not (root / "Annotations").exists()
     assert list(root.rglob("*.making*")) == []
     before = {p: p.stat().st_mtime_ns for p in root.rglob("*") if p.is_file()}
     again = fss_bench("data", "fetch", "pascal5i", "--mirror", mirror)
     assert again.stdout.count("was unpacked before") == 2
     assert {p: p.stat().st_mtime_ns for p in root.rglob("*") if p.is_file()} == before
-    assert len(convert) == 1
 
 
-def test_only_what_is_missing_is_unpacked(
-    mirror: Path, convert: list[tuple[Path, Path]], tmp_path: Path
-) -> None:
+def test_only_what_is_missing_is_unpacked(mirror: Path, tmp_path: Path) -> None:
     root = tmp_path / "mine"
     (root / "JPEGImages").mkdir(parents=True)
     (root / "JPEGImages" / "mine.jpg").write_bytes(JPG)
@@ -196,11 +189,10 @@ def test_only_what_is_missing_is_unpacked(
 def test_an_interrupted_conversion_leaves_no_half(
     mirror: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stopped(boxes: Path, tree: Path, output: Path, progress: object) -> int:
-        (output / "2007_000001.png").write_bytes(PNG)
+    def stopped(file: Path) -> NDArray[np.uint8]:  # of 2009, after three of VOC
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sbd, "convert", stopped)
+    monkeypatch.setattr(sbd, "read_mat", stopped)
     done = fss_bench("data", "fetch", "pascal5i", "--mirror", mirror, status=130)
     assert "the same command goes on from here" in done.stderr
     assert not Path("VOC2012/SegmentationClassAug").exists()

@@ -156,7 +156,7 @@ def test_missing_list(tmp_path: Path, name: str, refusal: Refusal) -> None:
 @pytest.mark.parametrize("listed", ["train", "test"])
 def test_listed_classes_without_a_folder(tmp_path: Path, listed: str, refusal: Refusal) -> None:
     make_fss(tmp_path, **{listed: "cat wolf bear"})
-    text = refusal(lambda: create_dataset("fss1000", tmp_path))
+    text = refusal(lambda: create_dataset("fss1000", tmp_path).index)
     assert "2 listed classes (bear, wolf)" in text
 
 

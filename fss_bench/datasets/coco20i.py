@@ -21,6 +21,8 @@ from fss_bench.coco_masks import (
 )
 from fss_bench.dataset import SegDataset, Split, datasets, even_folds
 from fss_bench.errors import DatasetError
+from fss_bench.image_checks import MaskCheck
+from fss_bench.image_lists import Finding, Listing
 from fss_bench.images import read_image
 from fss_bench.index import ImageCounts
 
@@ -79,7 +81,7 @@ class Coco20i(SegDataset):
         crowd: Crowd = "ignore",
     ) -> None:
         check_choice("fold_scheme", fold_scheme, ("interleaved", "contiguous"))
-        self.year = _find_year(root, year)
+        self.root, self.year = root, _find_year(root, year)
         self.fold_scheme, self.overlap, self.crowd = fold_scheme, overlap, crowd
         if fold_scheme == "contiguous":
             self.folds = even_folds(range(1, 81), 4)
@@ -96,13 +98,23 @@ class Coco20i(SegDataset):
         }
 
     def list_images(self, split: Split) -> Sequence[str]:
+        return self.listing(split).checked()
+
+    def listing(self, split: Split) -> Listing:
         reader = self._readers[split]
-        if reader.annotations.class_names != self.class_names:
-            raise DatasetError(
-                f"{reader.file} does not list COCO's 80 categories in their order: use --dataset "
-                "folder for a COCO-format file of your own"
-            )
-        return reader.images()
+        try:
+            if reader.annotations.class_names == self.class_names:
+                return reader.listing()
+        except DatasetError as error:
+            return Listing((), (Finding(str(error)),))
+        told = (
+            f"{reader.file} does not list COCO's 80 categories in their order: use --dataset "
+            "folder for a COCO-format file of your own"
+        )
+        return Listing((), (Finding(told),))
+
+    def check_mask(self, image: str) -> MaskCheck:
+        return self._reader_of(image).check(image)
 
     def files_of(self, image: str) -> Sequence[Path]:
         names = {"2014": "COCO_{prefix}2014_{image}.jpg", "2017": "{image}.jpg"}[self.year]
@@ -124,7 +136,10 @@ class Coco20i(SegDataset):
         return indexed_mask(self.index, image, class_id)
 
     def count_pixels(self, image: str) -> ImageCounts:
-        return next(r for r in self._readers.values() if image in r).counts(image)
+        return self._reader_of(image).counts(image)
+
+    def _reader_of(self, image: str) -> CocoReader:
+        return next(reader for reader in self._readers.values() if image in reader)
 
     def source_files(self) -> Sequence[Path]:
         return [path for r in self._readers.values() for path in (r.file, r.folder)]

@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fss_bench.coco_masks import CocoReader, Crowd, Overlap, indexed_labels, indexed_mask
-from fss_bench.dataset import SegDataset, Split, datasets, even_folds, read_lines
-from fss_bench.errors import DatasetError, shorten
+from fss_bench.dataset import SegDataset, Split, datasets, even_folds
+from fss_bench.errors import DatasetError, one_line, shorten
+from fss_bench.image_checks import MaskCheck
+from fss_bench.image_lists import Finding, Listing, listing_of, read_lines, read_listing
 from fss_bench.images import SUFFIXES, read_image, read_label_map
 from fss_bench.index import ImageCounts
 
@@ -58,16 +60,26 @@ class Folder(SegDataset):
             raise DatasetError(f"{root} holds label PNGs: overlap and crowd are for COCO's format")
 
     def list_images(self, split: Split) -> Sequence[str]:
-        known = self._coco.images() if self._coco else sorted(self._files)
+        return self.listing(split).checked()
+
+    def listing(self, split: Split) -> Listing:
+        known = self._coco.listing() if self._coco else self._pictures
         chosen = self.root / f"{split}.txt"
-        images = read_lines(chosen, "image names") if chosen.is_file() else known
-        unknown = sorted(set(images) - set(known))
-        if unknown:
-            raise DatasetError(
+        if not chosen.is_file():
+            return known
+        listed, there = read_listing(chosen, "image names"), set(known.images)
+        found = tuple(image for image in listed.images if image in there)
+        findings = (*known.findings, *listed.findings)
+        if unknown := sorted(set(listed.images) - there):
+            told = (
                 f"{chosen} names {len(unknown)} images that are not in {self.root / 'images'} "
                 f"({shorten(unknown)}): mend the list"
             )
-        return images
+            findings = (*findings, Finding(told))
+        return Listing(found, findings)
+
+    def check_mask(self, image: str) -> MaskCheck:
+        return self._coco.check(image) if self._coco else super().check_mask(image)
 
     def files_of(self, image: str) -> Sequence[Path]:
         if self._coco:
@@ -109,15 +121,23 @@ class Folder(SegDataset):
 
     @cached_property
     def _files(self) -> dict[str, Path]:
+        return {file.stem: file for file in reversed(self._found)}
+
+    @cached_property
+    def _found(self) -> list[Path]:
+        """Pictures, sorted; of those that share a stem, the first is taken."""
         found = sorted((self.root / "images").iterdir())
-        files: dict[str, Path] = {}
-        for file in (f for f in found if f.suffix.lower() in SUFFIXES):
-            if file.stem in files:
-                raise DatasetError(
-                    f"{files[file.stem]} and {file.name} would share one mask: rename one"
-                )
-            files[file.stem] = file
-        return files
+        return [file for file in found if file.suffix.lower() in SUFFIXES]
+
+    @cached_property
+    def _pictures(self) -> Listing:
+        found = listing_of(sorted(self._files), self.root / "images")
+        shared = [
+            Finding(f"{self._files[f.stem]} and {f.name} would share one mask: rename one")
+            for f in self._found
+            if f != self._files[f.stem]
+        ]
+        return Listing(found.images, (*found.findings, *shared))
 
     def _mask_file(self, image: str) -> Path:
         return self.root / "masks" / f"{image}.png"
@@ -162,8 +182,8 @@ def _read_folds(root: Path, names: Mapping[int, str], folds: int | None) -> list
         if not found or not all(found):
             raise ValueError("a fold without classes, or no folds")
         return found
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DatasetError(
-            f'{file} is wrong ({type(error).__name__}: {error}): write folds = [["a class", …], …] '
+            f'{file} is wrong ({one_line(error)}): write folds = [["a class", …], …] '
             "with names of the class list"
         ) from error

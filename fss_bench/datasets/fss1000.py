@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fss_bench.dataset import SegDataset, Split, datasets, read_lines
+from fss_bench.dataset import SegDataset, Split, datasets
 from fss_bench.errors import DatasetError, shorten
+from fss_bench.image_lists import Finding, Listing, listing_of, read_listing
 from fss_bench.images import read_binary_mask, read_image
 
 OFFICIAL_SPLIT_SHA256 = "f8c71724a5f4c1844a243c2543b7a12dc1a017cda91ab9a8ecf265bcf474480b"
@@ -33,7 +34,7 @@ class Fss1000(SegDataset):
             `<root>/splits`.
 
     Raises:
-        DatasetError: a list is missing, or names a class that has no folder.
+        DatasetError: a list is missing, or names no class that has a folder.
     """
 
     name = "fss1000"
@@ -41,25 +42,30 @@ class Fss1000(SegDataset):
     def __init__(self, root: Path, splits: Path | str | None = None) -> None:
         self.root = root
         self.splits = Path(splits) if splits else root / "splits"
-        train, test = _read_list(self.splits / "trn.txt"), _read_list(self.splits / "test.txt")
-        names = sorted({*train, *test})  # not the folders: ids must not depend on unlisted ones
-        absent = [name for name in names if not any((root / name).glob("*.png"))]
-        if absent:
+        train, test = self._read_list("trn.txt"), self._read_list("test.txt")
+        self._lists = {"train": train, "test": _beside_base(test, train, self.splits)}
+        self._by_split = {split: found.images for split, found in self._lists.items()}
+        names = sorted({*train.images, *test.images})  # not of folders: some may be in no list
+        if not names:
             raise DatasetError(
-                f"{root} has no folder with masks for {len(absent)} listed classes "
-                f"({shorten(absent)}): fetch them, or pass --dataset-option splits=DIR"
+                (*train.findings, *test.findings, Finding(f"{self.splits} lists no class"))[0].text
             )
         self.class_names = dict(enumerate(names, start=1))
         self._ids = {name: class_id for class_id, name in self.class_names.items()}
-        self._by_split = {"train": train, "test": test}
-        self.folds = [sorted(self._ids[name] for name in test)]
+        self.folds = [sorted(self._ids[name] for name in self._by_split["test"])]
 
     def list_images(self, split: Split) -> Sequence[str]:
-        return [
-            f"{name}/{stem}"
-            for name in self._by_split[split]
-            for stem in sorted({f.stem for f in self._files(name)}, key=_number)
-        ]
+        return self.listing(split).checked()
+
+    def listing(self, split: Split) -> Listing:
+        names: list[str] = []
+        findings = list(self._lists[split].findings)
+        for name in self._by_split[split]:
+            stems = sorted({file.stem for file in self._files(name)}, key=_number)
+            found = listing_of(stems, self.root / name)
+            names += [f"{name}/{stem}" for stem in found.images]
+            findings += found.findings
+        return Listing(tuple(names), tuple(findings))
 
     def base_classes(self, fold: int) -> tuple[int, ...]:
         self.novel_classes(fold)  # raises if there is no such fold
@@ -84,6 +90,25 @@ class Fss1000(SegDataset):
         """Images and masks of a class; one without the other is a problem to report."""
         return sorted(f for f in (self.root / name).iterdir() if f.suffix in (".jpg", ".png"))
 
+    def _read_list(self, name: str) -> Listing:
+        """The classes of a list that have a folder with masks."""
+        file = self.splits / name
+        if not file.is_file():
+            raise DatasetError(
+                f"{file} is missing: put the official class lists (trn.txt, test.txt) there or "
+                "pass --dataset-option splits=DIR"
+            )
+        listed = read_listing(file, "class names")
+        absent = [name for name in listed.images if not any((self.root / name).glob("*.png"))]
+        if not absent:
+            return listed
+        told = (
+            f"{self.root} has no folder with masks for {len(absent)} listed classes "
+            f"({shorten(sorted(absent))}): fetch them, or pass --dataset-option splits=DIR"
+        )
+        there = tuple(name for name in listed.images if name not in absent)
+        return Listing(there, (*listed.findings, Finding(told)))
+
     @property
     def rules(self) -> dict[str, Any]:
         """Every image of FSS-1000 is used, however small its object."""
@@ -97,13 +122,11 @@ class Fss1000(SegDataset):
         return digest == OFFICIAL_SPLIT_SHA256 and counts == OFFICIAL_IMAGES
 
 
-def _read_list(file: Path) -> list[str]:
-    if not file.is_file():
-        raise DatasetError(
-            f"{file} is missing: put the official class lists (trn.txt, test.txt) there or pass "
-            "--dataset-option splits=DIR"
-        )
-    return read_lines(file, "class names")
+def _beside_base(test: Listing, train: Listing, splits: Path) -> Listing:
+    if both := sorted({*test.images} & {*train.images}):
+        told = f"trn.txt and test.txt of {splits} both list {shorten(both)}: take them out of one"
+        return Listing(test.images, (*test.findings, Finding(told)))
+    return test
 
 
 def _number(stem: str) -> tuple[int, str]:

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fss_bench.dataset import SegDataset, Split, datasets, even_folds, read_lines
+from fss_bench.dataset import SegDataset, Split, datasets, even_folds
 from fss_bench.errors import DatasetError
+from fss_bench.image_lists import Listing, listing_of, read_listing
 from fss_bench.images import read_image, read_label_map
 
 CLASSES = (
@@ -48,12 +49,18 @@ class Pascal5i(SegDataset):
             self.masks = self.root / "SegmentationClass"
 
     def list_images(self, split: Split) -> Sequence[str]:
+        return self.listing(split).checked()
+
+    def listing(self, split: Split) -> Listing:
         test = self._read_list("val")
         if split == "test":
             return test
-        if self.has_sbd:
-            return sorted({file.stem for file in self.masks.glob("*.png")} - set(test))
-        return self._read_list("train")
+        if not self.has_sbd:
+            return self._read_list("train")
+        there = listing_of(sorted(file.stem for file in self.masks.glob("*.png")), self.masks)
+        held_out = set(test.images)
+        train = tuple(image for image in there.images if image not in held_out)
+        return Listing(train, (*test.findings, *there.findings))
 
     def files_of(self, image: str) -> Sequence[Path]:
         return self.root / "JPEGImages" / f"{image}.jpg", self.masks / f"{image}.png"
@@ -72,9 +79,9 @@ class Pascal5i(SegDataset):
     def is_official(self) -> bool:
         return self.index.fingerprint == OFFICIAL_FINGERPRINT
 
-    def _read_list(self, name: str) -> list[str]:
+    def _read_list(self, name: str) -> Listing:
         file = self.root / "ImageSets" / "Segmentation" / f"{name}.txt"
-        return read_lines(file, f"the {name} images of VOC 2012")
+        return read_listing(file, f"the {name} images of VOC 2012")
 
 
 def _find_root(root: Path) -> Path:

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from fss_bench.annotations import SPARSE, resize_labelled, support_annotation
-from fss_bench.dataset import SegDataset
+from fss_bench.dataset import SegDataset, checked_image
 from fss_bench.episodes import EpisodeSpec
 from fss_bench.protocols import PROTOCOLS, EvaluationProtocol
 
@@ -80,9 +80,9 @@ def _strip(
         for shot, image in enumerate(images):
             annotation = support_annotation(dataset, protocol, spec, way, shot)
             tiles.append(
-                support_picture(dataset.load_image(image), annotation, way, tile, protocol)
+                support_picture(checked_image(dataset, image), annotation, way, tile, protocol)
             )
-    query = dataset.load_image(spec.query)
+    query = checked_image(dataset, spec.query)
     truth = [(dataset.load_mask(spec.query, c), way) for way, c in enumerate(spec.classes)]
     tiles += [overlay(query, [], tile), overlay(query, truth, tile)]
     strip = Image.new("RGB", (len(tiles) * (tile + GAP) + GAP, tile + HEADER), "white")

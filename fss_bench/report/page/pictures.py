@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fss_bench.annotations import support_annotation
-from fss_bench.dataset import SegDataset
+from fss_bench.dataset import SegDataset, checked_image
 from fss_bench.episodes import EpisodeSpec
 from fss_bench.errors import one_line
 from fss_bench.protocols import EvaluationProtocol
@@ -66,13 +66,13 @@ def _strip(
     dataset: SegDataset, spec: EpisodeSpec, prediction: NDArray[np.uint8], run: Run
 ) -> Image.Image:
     protocol = _protocol(run.record["protocol"])
-    query = dataset.load_image(spec.query)
+    query = checked_image(dataset, spec.query)
     size = query.shape[1], query.shape[0]
     labels = cv2.resize(prediction, size, interpolation=cv2.INTER_NEAREST)
     answer = [((labels == way + 1).astype(np.uint8), way) for way in range(len(spec.classes))]
     truth = [(dataset.load_mask(spec.query, c), way) for way, c in enumerate(spec.classes)]
     support = support_picture(
-        dataset.load_image(spec.supports[0][0]),
+        checked_image(dataset, spec.supports[0][0]),
         support_annotation(dataset, protocol, spec, 0, 0),
         0,
         TILE,
