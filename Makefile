@@ -70,10 +70,13 @@ $(UV): .ci/uv.txt
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement .ci/uv.txt
 	touch $@
 
-# a stale lock is an error (mend: make lock); without isolation what builds is locked too
+# A stale lock is an error (mend: make lock). What comes without a wheel is built last, not isolated:
+# so what builds it is locked too.
+$(VENV)/.installed: export UV_PROJECT_ENVIRONMENT = $(VENV)
 $(VENV)/.installed: pyproject.toml uv.lock $(UV)
-	UV_PROJECT_ENVIRONMENT=$(VENV) $(UV) sync --quiet --locked --inexact --extra dev \
-	    --no-build-isolation
+	$(UV) sync --quiet --locked --inexact --extra dev \
+	    --no-install-project --no-install-package antlr4-python3-runtime
+	$(UV) sync --quiet --locked --inexact --extra dev --no-build-isolation
 	touch $@
 
 clean:
