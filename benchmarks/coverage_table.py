@@ -40,7 +40,7 @@ def main(report: Path, table: Path) -> int:
     rows = [row(file, one["summary"]) for file, one in sorted(found["files"].items())]
     write_rows(table, COLUMNS, [*rows, row("total", found["totals"])])
     taken = share(found["totals"]["covered_branches"], found["totals"]["num_branches"])
-    print(f"branches: {percent(taken)} %, at least {percent(FLOOR)} wanted")
+    print(f"branches: {percent(taken)} %, at least {percent(FLOOR)} % wanted")
     return int(taken < FLOOR)
 
 
