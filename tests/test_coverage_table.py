@@ -25,16 +25,17 @@ def test_too_few_branches_are_a_failure(
     report = {
         "files": {
             "fss_bench/b.py": {"summary": counts(8, 8, 10, taken)},
-            "fss_bench/a.py": {"summary": counts(8, 6, 0, 0)},
+            "fss_bench/a.py": {"summary": counts(8, 7, 0, 0)},
         },
-        "totals": counts(16, 14, 10, taken),
+        "totals": counts(16, 15, 10, taken),
     }
     (tmp_path / "report.json").write_text(json.dumps(report))
     assert study.main(tmp_path / "report.json", tmp_path / "table.csv") == status
     assert (tmp_path / "table.csv").read_text().splitlines() == [
         "module,statements,branches,statement_percent,branch_percent",
-        "fss_bench/a.py,8,0,75.00,100.00",
+        "fss_bench/a.py,8,0,87.50,100.00",
         f"fss_bench/b.py,8,10,100.00,{share}",
-        f"total,16,10,87.50,{share}",
+        f"total,16,10,93.75,{share}",
     ]
-    assert capsys.readouterr().out == f"branches: {share} %, at least 90.00 % wanted\n"
+    said = f"93.75 % of statements, {share} % of branches; at least 90 % wanted\n"
+    assert capsys.readouterr().out == said
