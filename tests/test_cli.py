@@ -258,7 +258,7 @@ def test_interruption_can_be_resumed(tmp_path: Path) -> None:
     assert errors == "interrupted: the same command goes on from here\n"
     assert not (tmp_path / "runs").exists()
     journal = next(tmp_path.glob(".partial/*/episodes.jsonl"))
-    first = json.loads(journal.read_text().splitlines()[0])
+    first = json.loads(journal.read_text().splitlines()[0].split(" ", 1)[1])  # after its checksum
     run = json.loads(fss_bench(*arguments, "--output", tmp_path, "--json").stdout)["runs"][0]
     assert run["run_id"] == journal.parent.name
     episodes = pd.read_parquet(Path(run["path"]) / "episodes.parquet")
