@@ -184,6 +184,17 @@ def test_too_few_images_names_class_count_and_cure() -> None:
     assert "\n" not in text
 
 
+def test_too_few_images_names_the_other_classes_too() -> None:
+    pools = {1: ["a", "b", "c"], 4: ["a"], 6: ["b"], 7: ["c"]}
+    with pytest.raises(EpisodeError) as error:
+        sampler(pools, names={6: "cat"})
+    text = str(error.value)
+    assert text.startswith("class 4 has 1 qualifying images, 1-shot episodes need 2 (also ")
+    assert "(also too few: class 6 (cat), class 7): use fewer --shots" in text
+    with pytest.raises(EpisodeError, match="need 2: use fewer --shots"):
+        sampler({1: ["a", "b"], 4: ["a"]})
+
+
 def test_an_image_listed_twice_counts_once() -> None:
     with pytest.raises(EpisodeError, match="has 1 qualifying images"):
         sampler({1: ["a", "a", "a"]})

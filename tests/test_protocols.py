@@ -84,6 +84,13 @@ def test_whole_numbers_are_taken(value: Any) -> None:
     assert (changed.episodes, type(changed.episodes)) == (200, int)
 
 
+def test_no_number_of_episodes_is_every_pair_once_and_none_is_as_elsewhere() -> None:
+    assert PROTOCOLS["revolver"].replace_rules({"episodes": 0}).episodes == 0
+    for value in ("none", None):
+        assert PROTOCOLS["pfenet"].replace_rules({"coco_episodes": value}).coco_episodes is None
+    assert PROTOCOLS["pfenet"].replace_rules({"coco_episodes": "1"}).coco_episodes == 1
+
+
 def test_a_wrong_value_lists_the_right_ones() -> None:
     with pytest.raises(
         FssBenchError, match="rule iou_at='orig': it must be one of original, input"
