@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow lint docs clean
+.PHONY: demo test slow lint docs mutants clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fss-bench evaluate panet --dataset shapes --fold all --shots 1,5 --episodes 100 \
@@ -23,6 +23,11 @@ lint: $(VENV)/.installed
 
 docs: $(VENV)/.installed
 	PYTHONPATH=docs $(BIN)/zensical build --strict --clean
+
+# an hour on two cores, so no part of `test`
+mutants: $(VENV)/.installed
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --editable '.[mutation]'
+	$(BIN)/python benchmarks/mutants.py
 
 # uv installs in half a minute what takes pip two
 $(VENV)/.installed: pyproject.toml

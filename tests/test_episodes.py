@@ -404,6 +404,18 @@ def test_the_query_is_a_support_only_where_it_may_be() -> None:
     assert alone[3] == EpisodeSpec(3, 0, (1,), "a", (("a",),))
 
 
+@pytest.mark.parametrize(
+    ("rule", "sha256"),
+    [
+        ("uniform", "7184dc4d075873df18273b7aba6311e2863b8d3ab18f2bd0eb569c4be96a71a2"),
+        ("pairs", "717bd92d05d6c9e670cc3b6b1fd34c5d2c4c8199bf5d89670893c1d2dbff564f"),
+        ("image", "ea38e5131024e1c44ffec24fe6a259f06a1966f4b7df98f9c2a33d0420cd0596"),
+    ],
+)
+def test_episodes_of_other_draws_never_change(rule: str, sha256: str) -> None:
+    assert episodes_sha256(drawn(100, ways=2, class_draw=rule)) == sha256
+
+
 @pytest.mark.parametrize("rule", ["uniform", "pairs", "image"])
 def test_every_draw_is_a_function_of_its_number(rule: str) -> None:
     sampler = EpisodeSampler(POOLS, fold=0, ways=2, class_draw=rule, seed=5)

@@ -95,6 +95,7 @@ def test_a_missing_file_and_one_that_is_no_text(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("standard+iou_att=input", "unknown protocol rule 'iou_att': did you mean 'iou_at'"),
+        ("standard+iou_at=a=b", "rule iou_at='a=b': it must be one of original, input"),
         ("standard+iou_at", "after the name come rules, as in standard.iou_at=input"),
         ("lab+9-rules-1a2b3c4d", "unknown protocol 'lab'"),
         ("standard+9-rules-1a2b3c4d", "a label with `-rules-` stands for many"),

@@ -111,6 +111,15 @@ def test_every_documented_value_is_taken_and_no_other() -> None:
             STANDARD.replace_rules({rule: "no such value"})
 
 
+def test_runs_and_seeds_go_together() -> None:
+    bam = PROTOCOLS["bam"]
+    assert bam.replace_rules({"runs": 2}).seeds == (510, 365)
+    assert bam.replace_rules({"runs": 2, "seeds": (7, 8)}).seeds == (7, 8)
+    assert bam.replace_rules({"seeds": (7, 8, 9)}).runs == 3
+    with pytest.raises(FssBenchError, match="rule runs=3: there are 2 seeds"):
+        bam.replace_rules({"runs": 3, "seeds": (7, 8)})
+
+
 def test_replace_rules_leaves_the_original_alone() -> None:
     before = asdict(STANDARD)
     changed = STANDARD.replace_rules({"episodes": 5, "iou_at": "input"})

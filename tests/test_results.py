@@ -1,5 +1,6 @@
 """Runs on disk: whole or not at all, as the format says, and readable again."""
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -65,6 +66,9 @@ def test_a_run_survives_the_disk(make_run: MakeRun, store: ResultStore) -> None:
     run = make_run(0.25)
     stored = store.write(run)
     assert stored.path is not None
+    assert (stored.record, stored.metrics) == (run.record, run.metrics)
+    assert stored.episodes is run.episodes
+    assert (stored.path / "run.json").read_text().startswith('{\n  "schema_version": 1,\n')
     loaded = store.load(stored.path)
     assert loaded.record == run.record
     assert loaded.metrics == run.metrics
@@ -97,6 +101,10 @@ def test_a_run_has_its_place(make_run: MakeRun, store: ResultStore) -> None:
     assert not stored.has_predictions
     assert store.find(run.record) is not None
     assert store.find({**run.record, "run_id": "other"}) is None
+
+
+def test_results_are_kept_in_results_where_nothing_else_is_said() -> None:
+    assert ResultStore().root == Path("results")
 
 
 def test_an_empty_store_has_no_runs(store: ResultStore) -> None:
@@ -556,3 +564,9 @@ def test_a_row_with_more_classes_than_counts_is_refused(
     assert stored.path is not None
     with pytest.raises(ResultsError, match="cannot be read"):
         store.load(stored.path)
+
+
+def test_a_fingerprint_is_of_canonical_json_whatever_the_order_of_keys() -> None:
+    text = b'[{"a":["x"],"b":1.5},2]'
+    expected = hashlib.sha256(text).hexdigest()
+    assert results.fingerprint({"b": 1.5, "a": (Path("x"),)}, 2) == expected
