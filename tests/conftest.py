@@ -25,7 +25,7 @@ SHARED = Path(os.environ.get("FSS_BENCH_SHARED", Path(__file__).parents[2] / "sh
 
 settings.register_profile("no deadline", deadline=None)  # machines are shared: times vary
 settings.register_profile(  # of `make mutants`: any failing case will do, not the smallest
-    "mutants", deadline=None, max_examples=30, phases=(Phase.explicit, Phase.generate)
+    "mutants", deadline=None, phases=(Phase.explicit, Phase.generate)
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "no deadline"))
 

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, asdict, fields
@@ -137,6 +138,13 @@ def test_labels() -> None:
     several = {"short_classes": "skip", "episodes": 20, "empty_class": "zero"}
     label = STANDARD.replace_rules(several).label
     assert label == "standard+empty_class=zero+episodes=20+short_classes=skip"
+
+
+def test_a_label_of_120_letters_is_the_longest() -> None:
+    longest = "x" * (120 - len("+episodes=50"))
+    assert EvaluationProtocol(longest, episodes=50).label == f"{longest}+episodes=50"
+    label = EvaluationProtocol(f"{longest}x", episodes=50).label
+    assert re.fullmatch(r"x+\+1-rules-[0-9a-f]{8}", label)
 
 
 def test_a_label_compares_with_the_named_protocol_not_with_the_defaults() -> None:
