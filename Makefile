@@ -24,7 +24,7 @@ lint: $(VENV)/.installed
 docs: $(VENV)/.installed
 	PYTHONPATH=docs $(BIN)/zensical build --strict --clean
 
-# an hour on two cores, so no part of `test`
+# far too long to be a part of `test`
 mutants: $(VENV)/.installed
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --editable '.[mutation]'
 	$(BIN)/python benchmarks/mutants.py

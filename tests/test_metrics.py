@@ -374,8 +374,8 @@ def test_a_matrix_is_of_whole_numbers() -> None:
 
 
 def two_runs() -> pd.DataFrame:
-    """Cat 40 / 100 and dog 10 / 100 in the first run; cat 80 / 100 alone in the second."""
-    episodes = table([(1, 80, 100), (2, 10, 100), (1, 40, 100), (1, 0, 0)])
+    """Cat 40 / 100 and dog 10 / 50 in the first run; cat 80 / 100 alone in the second."""
+    episodes = table([(1, 80, 100), (2, 10, 50), (1, 40, 100), (1, 0, 0)])
     return episodes.assign(index=[2, 1, 0, 3])
 
 
@@ -388,9 +388,9 @@ def test_runs_are_blocks_in_order_of_index() -> None:
 
 def test_each_run_has_its_score_and_the_mean_of_them_is_the_score() -> None:
     metrics = compute_metrics(two_runs(), NAMES, [1, 2], fb_rule="class-mean", runs=2)
-    assert metrics.miou_runs == pytest.approx(((0.4 + 0.1) / 2, 0.8))
-    assert metrics.miou == pytest.approx((0.25 + 0.8) / 2)
-    assert metrics.fb_iou == pytest.approx(((0.25 + 0.75) / 2 + (0.8 + 0.75) / 2) / 2)
+    assert metrics.miou_runs == pytest.approx(((0.4 + 0.2) / 2, 0.8))
+    assert metrics.miou == pytest.approx((0.3 + 0.8) / 2)
+    assert metrics.fb_iou == pytest.approx(((0.3 + 0.75) / 2 + (0.8 + 0.75) / 2) / 2)
     assert metrics.per_class["cat"].iou == pytest.approx(120 / 200)  # the table of classes pools
 
 
