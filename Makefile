@@ -9,7 +9,7 @@ LANE := $(addprefix tests/test_,backbone.py cli.py coco_masks.py evaluation.py f
     finetune_heads.py folder.py loading.py pascal5i.py pretraining_cli.py report_page.py \
     training_augmentation.py training_run.py weights.py)
 
-.PHONY: demo test slow lint docs lock upgrade audit minimum newest coverage clean
+.PHONY: demo test slow lint docs lock upgrade audit minimum newest coverage mutants clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fss-bench evaluate panet --dataset shapes --fold all --shots 1,5 --episodes 100 \
@@ -38,6 +38,11 @@ coverage: $(VENV)/.installed
 	$(BIN)/coverage report
 	$(BIN)/coverage json --quiet -o .coverage.json
 	$(BIN)/python benchmarks/coverage_table.py .coverage.json results/coverage.csv
+
+# far too long to be a part of `test`
+mutants: $(VENV)/.installed
+	UV_PROJECT_ENVIRONMENT=$(VENV) $(UV) sync --quiet --locked --inexact --extra dev --extra mutation --no-build-isolation
+	$(BIN)/python benchmarks/mutants.py
 
 # what pyproject.toml asks for anew; all other versions stay
 lock: $(UV)

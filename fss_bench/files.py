@@ -26,8 +26,8 @@ def write_whole(path: Path, content: bytes | Callable[[BinaryIO], object]) -> No
         temporary.replace(path)
         sync_names(path.parent)
     finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it is gone where all went well
+            temporary.unlink()
 
 
 def sync_names(folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from PIL import Image
 
 from fss_bench.errors import DatasetError
@@ -24,7 +24,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores: threads wo
 SHARED = Path(os.environ.get("FSS_BENCH_SHARED", Path(__file__).parents[2] / "shared"))
 
 settings.register_profile("no deadline", deadline=None)  # machines are shared: times vary
-settings.load_profile("no deadline")
+settings.register_profile(  # of `make mutants`: any failing case will do, not the smallest
+    "mutants", deadline=None, phases=(Phase.explicit, Phase.generate)
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "no deadline"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,8 +6,9 @@ injected, and what happened in place of what is promised: nothing, if all is wel
 
 import signal
 from functools import partial
+from pathlib import Path
 
-from fault_lab import SAME, WRITERS, Fault
+from fault_lab import SAME, WRITERS, Fault, Lab, Outcome
 from faults_of_files import archive_breaks_out, download_disturbed, journal_damaged, score_changed
 from faults_of_runs import (
     board_killed,
@@ -15,13 +16,20 @@ from faults_of_runs import (
     file_too_large,
     full_disk,
     killed,
-    logits_not_finite,
     many_writers,
     one_index,
     operation_fails,
     same_command,
     stopped,
 )
+
+
+def logits_not_finite(lab: Lab, number: int, root: Path) -> Outcome:
+    """Imports torch only when it is called: the list of faults needs none."""
+    from faults_of_logits import logits_not_finite
+
+    return logits_not_finite(lab, number, root)
+
 
 REFUSED = "one line and status 2, or it is not needed; " + SAME
 FAULTS = (

@@ -184,6 +184,17 @@ def test_too_few_images_names_class_count_and_cure() -> None:
     assert "\n" not in text
 
 
+def test_too_few_images_names_the_other_classes_too() -> None:
+    pools = {1: ["a", "b", "c"], 4: ["a"], 6: ["b"], 7: ["c"]}
+    with pytest.raises(EpisodeError) as error:
+        sampler(pools, names={6: "cat"})
+    text = str(error.value)
+    assert text.startswith("class 4 has 1 qualifying images, 1-shot episodes need 2 (also ")
+    assert "(also too few: class 6 (cat), class 7): use fewer --shots" in text
+    with pytest.raises(EpisodeError, match="need 2: use fewer --shots"):
+        sampler({1: ["a", "b"], 4: ["a"]})
+
+
 def test_an_image_listed_twice_counts_once() -> None:
     with pytest.raises(EpisodeError, match="has 1 qualifying images"):
         sampler({1: ["a", "a", "a"]})
@@ -391,6 +402,18 @@ def test_the_query_is_a_support_only_where_it_may_be() -> None:
     assert all(len(set(spec.supports[0])) == 2 for spec in possible)
     alone = EpisodeSampler({1: ["a"]}, fold=0, support_query="possible")
     assert alone[3] == EpisodeSpec(3, 0, (1,), "a", (("a",),))
+
+
+@pytest.mark.parametrize(
+    ("rule", "sha256"),
+    [
+        ("uniform", "7184dc4d075873df18273b7aba6311e2863b8d3ab18f2bd0eb569c4be96a71a2"),
+        ("pairs", "717bd92d05d6c9e670cc3b6b1fd34c5d2c4c8199bf5d89670893c1d2dbff564f"),
+        ("image", "ea38e5131024e1c44ffec24fe6a259f06a1966f4b7df98f9c2a33d0420cd0596"),
+    ],
+)
+def test_episodes_of_other_draws_never_change(rule: str, sha256: str) -> None:
+    assert episodes_sha256(drawn(100, ways=2, class_draw=rule)) == sha256
 
 
 @pytest.mark.parametrize("rule", ["uniform", "pairs", "image"])

@@ -2,21 +2,24 @@
 
 import csv
 import io
+import json
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 from rich.console import Console
 
+from fss_bench.errors import ResultsError
 from fss_bench.leaderboard import Row, build_rows
 from fss_bench.metrics import compute_metrics
 from fss_bench.protocols import PROTOCOLS
 from fss_bench.report.table import leaderboard_tables, to_csv
-from fss_bench.results import Run
+from fss_bench.results import ResultStore, Run
 
 MakeRun = Callable[..., Run]
 HEADER = (
@@ -469,3 +472,27 @@ def test_a_checkpoint_without_a_series_goes_by_its_path(
     runs = four_folds(0.5, checkpoint=file)
     (row,) = cells(build_rows(runs))
     assert row["weights"] == "imagenet (a/best.pth)"
+
+
+def test_without_any_one_field_a_run_is_refused_or_the_leaderboard_is_the_same(
+    tmp_path: Path, make_run: Callable[..., Run]
+) -> None:
+    store = ResultStore(tmp_path)
+    whole = store.write(make_run()).path
+    assert whole is not None
+    data = json.loads((whole / "run.json").read_text())
+    expected = to_csv(build_rows([store.load(whole)]))
+
+    def without(content: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+        for name, value in content.items():
+            yield name, {k: v for k, v in content.items() if k != name}
+            if isinstance(value, dict) and name != "method_options":
+                yield from ((n, {**content, name: left}) for n, left in without(value))
+
+    for name, left in without(data):
+        (whole / "run.json").write_text(json.dumps(left))
+        try:
+            found = to_csv(build_rows([store.load(whole)]))
+        except ResultsError as error:
+            found = expected if name in str(error) else str(error)
+        assert found == expected, name

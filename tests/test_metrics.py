@@ -1,6 +1,7 @@
 """Counts by hand and against a loop over pixels; mIoU and FB-IoU pool, they do not average."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,16 @@ from numpy.typing import NDArray
 from fss_bench.metrics import (
     COUNTS,
     EpisodeCounts,
+    averaged_a_run,
     class_counts,
     compute_metrics,
     confusion,
     episode_counts,
+    fb_iou,
     fb_iou_ci95,
+    run_tables,
 )
+from fss_bench.results import ClassScore, Run
 
 NAMES = {1: "cat", 2: "dog", 3: "cow"}
 
@@ -145,6 +150,8 @@ def test_counts_are_plain_integers_under_their_column_names() -> None:
         "union_ways_255bg": [2],
     }
     assert {type(v) for v in columns.values()} == {int, list}
+    plain = counts(pixels(1, 1, 0, 0), pixels(1, 0, 255, 0)).columns()
+    assert list(plain) == [*COUNTS, "inter_ways", "union_ways"]
 
 
 Episode = tuple[int, int, int]
@@ -249,6 +256,7 @@ def test_class_counts_have_a_row_an_episode_and_way() -> None:
         "union": [5, 6, 7, 8],
         "episode": [0, 0, 1, 1],
     }
+    assert rows.index.tolist() == [0, 1, 2, 3]
     assert set(rows.dtypes) == {np.dtype("int64")}
 
 
@@ -343,3 +351,90 @@ def test_scores_equal_sums_written_out(episodes: list[Episode], rule: str) -> No
     assert metrics.fb_iou == pytest.approx((total + 60 / 80) / 2, abs=1e-12)
     low, high = metrics.miou_ci95
     assert 0 <= low <= high <= 1
+
+
+def test_what_vanished_counts_nothing_where_a_protocol_says_so() -> None:
+    vanished = counts(pixels(1, 1, 0, 0), pixels(0, 0, 0, 0), drop_vanished=True)
+    assert vanished == EpisodeCounts(0, 0, 2, 4, (0,), (0,))
+    assert counts(pixels(1, 1, 0, 0), pixels(0, 0, 0, 0)) == EpisodeCounts(0, 2, 2, 4, (0,), (2,))
+    # way 1 vanished, its false alarms count for the foreground, which has not
+    found = counts(pixels(1, 2, 0, 1), pixels(2, 2, 0, 0), ways=2, drop_vanished=True)
+    assert found == EpisodeCounts(2, 3, 1, 2, (0, 1), (0, 2))
+    background = counts(pixels(0, 1, 1, 1), pixels(1, 1, 1, 1), drop_vanished=True)
+    assert background == EpisodeCounts(3, 4, 0, 0, (3,), (4,))
+
+
+def test_one_pixel_has_not_vanished() -> None:
+    found = counts(pixels(1, 1, 0, 0), pixels(1, 0, 0, 0), drop_vanished=True)
+    assert found == EpisodeCounts(1, 2, 2, 3, (1,), (2,))
+
+
+def test_a_matrix_is_of_whole_numbers() -> None:
+    assert confusion(pixels(1, 0, 0, 0), pixels(1, 0, 255, 0), 1).dtype == np.int64
+
+
+def two_runs() -> pd.DataFrame:
+    """Cat 40 / 100 and dog 10 / 50 in the first run; cat 80 / 100 alone in the second."""
+    episodes = table([(1, 80, 100), (2, 10, 50), (1, 40, 100), (1, 0, 0)])
+    return episodes.assign(index=[2, 1, 0, 3])
+
+
+def test_runs_are_blocks_in_order_of_index() -> None:
+    tables = run_tables(two_runs(), 2)
+    assert [one["index"].tolist() for one in tables] == [[0, 1], [2, 3]]
+    (whole,) = run_tables(two_runs(), 1)
+    assert whole["index"].tolist() == [2, 1, 0, 3]
+
+
+def test_each_run_has_its_score_and_the_mean_of_them_is_the_score() -> None:
+    metrics = compute_metrics(two_runs(), NAMES, [1, 2], fb_rule="class-mean", runs=2)
+    assert metrics.miou_runs == pytest.approx(((0.4 + 0.2) / 2, 0.8))
+    assert metrics.miou == pytest.approx((0.3 + 0.8) / 2)
+    assert metrics.fb_iou == pytest.approx(((0.3 + 0.75) / 2 + (0.8 + 0.75) / 2) / 2)
+    assert metrics.per_class["cat"].iou == pytest.approx(120 / 200)  # the table of classes pools
+
+
+def test_classes_averaged_over_are_counted_a_run(make_run: Callable[..., Run]) -> None:
+    run = make_run()
+    names = {name: ClassScore(c, 0.5, 1, 2, 1) for c, name in NAMES.items()}
+    run = replace(run, episodes=two_runs(), metrics=replace(run.metrics, per_class=names))
+    for rule, expected in (("skip", [2, 1]), ("zero", [3, 3])):
+        run.record["protocol"].update(runs=2, empty_class=rule)
+        assert averaged_a_run(run) == expected
+    del run.record["protocol"]["runs"]
+    assert averaged_a_run(run) == [3]
+
+
+def test_by_default_a_class_without_a_pixel_is_left_out() -> None:
+    episodes = table([(1, 50, 100), (2, 20, 100)])
+    assert compute_metrics(episodes, NAMES, [1, 2, 3]).miou == pytest.approx(0.35)
+
+
+FB_RULES = {
+    "fold": ((0.5 + 0.9) / 2 + (0.75 + 0.25) / 2) / 2,
+    "all-folds": (100 / 120 + 40 / 80) / 2,
+    "class-mean": ((0.5 + 0.9) / 2 / 2 + (0.75 + 0.25) / 2) / 2,  # a mean over two classes
+    "foreground": (0.5 + 0.9) / 2,
+}
+
+
+@pytest.mark.parametrize("rule", FB_RULES)
+def test_fb_iou_and_its_interval_follow_the_rule(rule: str) -> None:
+    # all episodes of a fold are alike, so that each resample has the score of the whole
+    folds = [
+        [table([(1, 10, 20)] * 4, background=(30, 40))],
+        [table([(1, 90, 100)] * 4, background=(10, 40))],
+    ]
+    expected = FB_RULES[rule]
+    assert fb_iou_ci95(folds, rule, [2, 2]) == pytest.approx((expected, expected))
+    groups = [[one for (one,) in folds]] if rule == "all-folds" else folds
+    mious = [0.25, 0.45] if rule == "class-mean" else [0.0, 0.0]
+    points = [fb_iou(tables, miou, rule) for tables, miou in zip(groups, mious, strict=False)]
+    assert np.mean(points) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("rule", ["fold", "foreground"])
+def test_one_pixel_that_is_right_is_an_iou_of_1(rule: str) -> None:
+    one = table([(1, 1, 1)], background=(1, 1))
+    assert fb_iou([one], 0.0, rule) == 1.0
+    assert fb_iou_ci95([[one]], rule, [1]) == (1.0, 1.0)

@@ -6,7 +6,7 @@ import pytest
 
 from fss_bench.errors import FssBenchError, UnknownNameError
 from fss_bench.protocol_files import read_protocol
-from fss_bench.protocols import PROTOCOLS, EvaluationProtocol, get_protocol
+from fss_bench.protocols import LARGEST_SEED, PROTOCOLS, EvaluationProtocol, get_protocol
 
 
 @pytest.fixture
@@ -51,8 +51,10 @@ def test_the_base_is_standard_where_none_is_given(write: Writer) -> None:
     assert read_protocol(write("episodes = 50")).label == "standard+episodes=50"
 
 
-def test_get_protocol_reads_files(write: Writer) -> None:
+def test_get_protocol_reads_files(write: Writer, tmp_path: Path) -> None:
     assert get_protocol(str(write("episodes = 50"))).episodes == 50
+    plus = Writer(tmp_path / "a+b.toml")("episodes = 60")
+    assert get_protocol(str(plus)).episodes == 60
 
 
 @pytest.mark.parametrize(
@@ -63,8 +65,8 @@ def test_get_protocol_reads_files(write: Writer) -> None:
         ('iou_at = "in"', "mine.toml: rule iou_at='in': it must be one of original, input"),
         ("episodes = 1.5", "mine.toml: rule episodes=1.5: it must be a whole number"),
         ("seeds = [1, -2]", "mine.toml: rule seeds=-2: it must be 0 or more"),
-        ('name = "hsnet"', "protocol name 'hsnet' is taken"),
-        ('name = "a/b"', "name 'a/b' must be 1 to 40 letters"),
+        ('name = "hsnet"', "mine.toml: protocol name 'hsnet' is taken: choose another"),
+        ('name = "a/b"', "mine.toml: protocol name 'a/b' must be 1 to 40 letters"),
         ('name = ".."', "name '..' must be"),
         ("name = 3", "name 3 must be 1 to 40 letters"),
         ("base = 3", "unknown base of .*mine.toml '3'"),
@@ -93,6 +95,7 @@ def test_a_missing_file_and_one_that_is_no_text(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("standard+iou_att=input", "unknown protocol rule 'iou_att': did you mean 'iou_at'"),
+        ("standard+iou_at=a=b", "rule iou_at='a=b': it must be one of original, input"),
         ("standard+iou_at", "after the name come rules, as in standard.iou_at=input"),
         ("lab+9-rules-1a2b3c4d", "unknown protocol 'lab'"),
         ("standard+9-rules-1a2b3c4d", "a label with `-rules-` stands for many"),
@@ -104,6 +107,8 @@ def test_a_missing_file_and_one_that_is_no_text(tmp_path: Path) -> None:
         ("bam+runs=9", r"rule runs=9: there are 5 seeds \(510-365-382-322-988\)"),
         ("standard+episodes=0", "rule episodes=0: it must be 1 or more"),
         ("standard+min_pixels_of=image", "it goes with class_draw=image"),
+        ("standard+coco_episodes=0", "rule coco_episodes=0: it must be 1 or more"),
+        ("standard+seeds=X1", "rule seeds='X1': it must be a whole number"),
         ("standard+seeds=a", "rule seeds='a': it must be a whole number"),
     ],
 )
@@ -126,6 +131,8 @@ def test_forms_of_seeds_and_files_with_rules(write: Writer) -> None:
     standard = PROTOCOLS["standard"]
     for form in ("1-2", "1,2", "[1, 2]", (1, 2), [1, 2]):
         assert standard.replace_rules({"seeds": form}).seeds == (1, 2)
+    assert standard.replace_rules({"seeds": 7}).seeds == (7,)
+    assert get_protocol(f"hsnet+seeds={LARGEST_SEED}").seeds == (2**32 - 1,)
     assert get_protocol("hsnet+seeds=none").label == "hsnet+seeds=none"
     assert get_protocol("hsnet+seeds=").seeds == ()
     file = write('name = "mine"\niou_at = "input"')

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, asdict, fields
@@ -84,6 +85,13 @@ def test_whole_numbers_are_taken(value: Any) -> None:
     assert (changed.episodes, type(changed.episodes)) == (200, int)
 
 
+def test_no_number_of_episodes_is_every_pair_once_and_none_is_as_elsewhere() -> None:
+    assert PROTOCOLS["revolver"].replace_rules({"episodes": 0}).episodes == 0
+    for value in ("none", None):
+        assert PROTOCOLS["pfenet"].replace_rules({"coco_episodes": value}).coco_episodes is None
+    assert PROTOCOLS["pfenet"].replace_rules({"coco_episodes": "1"}).coco_episodes == 1
+
+
 def test_a_wrong_value_lists_the_right_ones() -> None:
     with pytest.raises(
         FssBenchError, match="rule iou_at='orig': it must be one of original, input"
@@ -104,6 +112,15 @@ def test_every_documented_value_is_taken_and_no_other() -> None:
             STANDARD.replace_rules({rule: "no such value"})
 
 
+def test_runs_and_seeds_go_together() -> None:
+    bam = PROTOCOLS["bam"]
+    assert bam.replace_rules({"runs": 2}).seeds == (510, 365)
+    assert bam.replace_rules({"runs": 2, "seeds": (7, 8)}).seeds == (7, 8)
+    assert bam.replace_rules({"seeds": (7, 8, 9)}).runs == 3
+    with pytest.raises(FssBenchError, match="rule runs=3: there are 2 seeds"):
+        bam.replace_rules({"runs": 3, "seeds": (7, 8)})
+
+
 def test_replace_rules_leaves_the_original_alone() -> None:
     before = asdict(STANDARD)
     changed = STANDARD.replace_rules({"episodes": 5, "iou_at": "input"})
@@ -121,6 +138,13 @@ def test_labels() -> None:
     several = {"short_classes": "skip", "episodes": 20, "empty_class": "zero"}
     label = STANDARD.replace_rules(several).label
     assert label == "standard+empty_class=zero+episodes=20+short_classes=skip"
+
+
+def test_a_label_of_120_letters_is_the_longest() -> None:
+    longest = "x" * (120 - len("+episodes=50"))
+    assert EvaluationProtocol(longest, episodes=50).label == f"{longest}+episodes=50"
+    label = EvaluationProtocol(f"{longest}x", episodes=50).label
+    assert re.fullmatch(r"x+\+1-rules-[0-9a-f]{8}", label)
 
 
 def test_a_label_compares_with_the_named_protocol_not_with_the_defaults() -> None:

@@ -1,8 +1,10 @@
 """Runs on disk: whole or not at all, as the format says, and readable again."""
 
+import hashlib
 import json
+import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 import fss_bench
-from fss_bench import results
+from fss_bench import partial_run, results
 from fss_bench.errors import ResultsError
-from fss_bench.files import write_text
-from fss_bench.results import ResultStore, Run
+from fss_bench.files import sync_names, write_text
+from fss_bench.results import ClassScore, Metrics, ResultStore, Run
 
 MakeRun = Callable[..., Run]
 
@@ -64,6 +66,9 @@ def test_a_run_survives_the_disk(make_run: MakeRun, store: ResultStore) -> None:
     run = make_run(0.25)
     stored = store.write(run)
     assert stored.path is not None
+    assert (stored.record, stored.metrics) == (run.record, run.metrics)
+    assert stored.episodes is run.episodes
+    assert (stored.path / "run.json").read_text().startswith('{\n  "schema_version": 1,\n')
     loaded = store.load(stored.path)
     assert loaded.record == run.record
     assert loaded.metrics == run.metrics
@@ -78,6 +83,14 @@ def test_a_run_survives_the_disk(make_run: MakeRun, store: ResultStore) -> None:
     assert [r.record["run_id"] for r in store.runs()] == [run.record["run_id"]]
 
 
+def test_the_scores_of_several_runs_survive_and_may_be_missing(make_run: MakeRun) -> None:
+    metrics = replace(make_run().metrics, miou_runs=(0.25, 0.75))
+    data = json.loads(json.dumps(asdict(metrics)))
+    assert Metrics.from_dict(data) == metrics
+    del data["miou_runs"]
+    assert Metrics.from_dict(data) == replace(metrics, miou_runs=())
+
+
 def test_a_run_has_its_place(make_run: MakeRun, store: ResultStore) -> None:
     run = make_run(method="pa/net", backbone="swin", run_id="beef", ways=2, shots=5, fold=3)
     stored = store.write(run)
@@ -88,6 +101,10 @@ def test_a_run_has_its_place(make_run: MakeRun, store: ResultStore) -> None:
     assert not stored.has_predictions
     assert store.find(run.record) is not None
     assert store.find({**run.record, "run_id": "other"}) is None
+
+
+def test_results_are_kept_in_results_where_nothing_else_is_said() -> None:
+    assert ResultStore().root == Path("results")
 
 
 def test_an_empty_store_has_no_runs(store: ResultStore) -> None:
@@ -197,6 +214,7 @@ def test_a_failing_write_keeps_the_predictions_for_the_next_attempt(
         patch.setattr(results, "write_text", no_space)
         with pytest.raises(ResultsError):
             store.write(make_run(), predictions)
+    assert {Path(f).parts[0] for f in everything_in(store.root)} == {".partial"}
     assert (predictions / "0.png").is_file()
     stored = store.write(make_run(), predictions)
     assert stored.path is not None
@@ -213,6 +231,7 @@ def test_writing_again_replaces_the_run_as_a_whole(make_run: MakeRun, store: Res
     assert second.path == first.path
     assert everything_in(second.path) == {"run.json", "episodes.parquet"}
     assert [run.metrics.miou for run in store.runs()] == [0.75]
+    assert {Path(f).parts[0] for f in everything_in(store.root)} == {"runs"}
 
 
 def test_nothing_temporary_is_left(make_run: MakeRun, store: ResultStore) -> None:
@@ -300,6 +319,7 @@ def test_a_journal_gives_back_what_was_appended(store: ResultStore) -> None:
     with store.partial("abc") as again:
         assert again.rows() == ROWS
         again.discard()
+        again.discard()  # nothing is there
         assert again.rows() == []
 
 
@@ -427,3 +447,126 @@ def test_a_run_that_lacks_a_field_is_named(tmp_path: Path, make_run: Callable[..
     (path / "run.json").write_text(json.dumps(data))
     with pytest.raises(ResultsError, match="it lacks code_sha256"):
         store.load(path)
+
+
+def test_folders_above_a_results_folder_are_made(tmp_path: Path) -> None:
+    ResultStore(tmp_path / "a" / "b").check_writable()
+    ResultStore(tmp_path / "a" / "b").check_writable()
+    with ResultStore(tmp_path / "c" / "d").updating("board.csv") as file:
+        write_text(file, "x")
+    assert everything_in(tmp_path) >= {"c/d/board.csv"}
+    assert (tmp_path / "a" / "b").is_dir()
+    with ResultStore(tmp_path / "e" / "f").partial("abc") as partial:
+        partial.append(ROWS)
+        assert partial.rows() == ROWS
+
+
+def test_what_cannot_be_written_says_where_and_why(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ResultStore(tmp_path / "r")
+    said = rf"cannot write to {re.escape(str(store.root))} \(OSError: .*No space left on device\): "
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", no_space)
+        with pytest.raises(ResultsError, match=said + "free space.* choose another --output"):
+            store.check_writable()
+        with pytest.raises(ResultsError, match=said), store.updating("board.csv"):
+            raise AssertionError("nothing could be written")
+        with pytest.raises(ResultsError, match=said):
+            store.write(make_run())
+        where = re.escape(str(store.root / ".partial"))
+        with pytest.raises(ResultsError, match=rf"{where} \(OSError: .*No space"):
+            store.partial("abc").__enter__()
+    with store.partial("abc") as partial:
+        patch_open = rf"{where}/abc \(OSError: .*No space left on device\): free space"
+        monkeypatch.setattr(Path, "open", no_space)
+        with pytest.raises(ResultsError, match=patch_open):
+            partial.append(ROWS)
+
+
+def test_a_journal_is_forced_to_the_disk_once_a_second(
+    store: ResultStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, forced = [100.0], []
+    monkeypatch.setattr(partial_run.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(partial_run.os, "fsync", lambda _: forced.append(clock[0]))
+    with store.partial("abc") as partial:
+        for clock[0] in (100.0, 100.5, 100.9, 101.5, 102.0, 103.0):
+            partial.append(ROWS[:1])
+    assert forced == [100.0, 101.5, 103.0]
+
+
+def test_what_a_killed_process_left_beside_a_run_is_no_harm(
+    make_run: MakeRun, store: ResultStore
+) -> None:
+    store.write(make_run(0.25))
+    for suffix in ("old", "new"):
+        left = store.root / ".partial" / f"0123456789ab.{suffix}"
+        left.mkdir(parents=True)
+        (left / "left-over").write_text("")
+    store.write(make_run(0.75))
+    assert [run.metrics.miou for run in store.runs()] == [0.75]
+    assert {Path(f).name for f in everything_in(store.root)} == {"run.json", "episodes.parquet"}
+
+
+def test_the_row_labels_of_a_table_are_no_column(make_run: MakeRun, store: ResultStore) -> None:
+    run = make_run()
+    columns = list(run.episodes)
+    stored = store.write(replace(run, episodes=run.episodes.set_axis([5, 3, 8, 1])))
+    assert stored.path is not None
+    assert pq.read_schema(stored.path / "episodes.parquet").names == columns
+
+
+def test_a_class_without_a_pixel_has_no_score_and_its_run_is_whole(
+    make_run: MakeRun, store: ResultStore
+) -> None:
+    run = make_run()
+    scores = {**run.metrics.per_class, "cow": ClassScore(3, None, 0, 0, 0)}
+    stored = store.write(replace(run, metrics=replace(run.metrics, per_class=scores)))
+    assert stored.path is not None
+    assert store.load(stored.path).metrics.per_class["cow"].iou is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"schema_version": 7}, "schema_version 7 is not 1"),
+        ({"dataset": None}, "its dataset is no object"),
+        ({"dataset": {"name": "own"}}, "lacks dataset.fingerprint, dataset.folds, dataset.classes"),
+        ({"fold": 1.0, "method": 3}, "fold, method cannot be what it says"),
+        ({"method": 3, "cost": {"params_m": "inf"}}, "method, cost.params_m cannot be"),
+        ({"episodes": 5}, "it has 4 of its 5 episodes"),
+    ],
+)
+def test_what_is_wrong_with_a_run_is_said(
+    make_run: MakeRun, store: ResultStore, changes: dict[str, Any], said: str
+) -> None:
+    path = store.write(make_run()).path
+    assert path is not None
+    data = json.loads((path / "run.json").read_text())
+    if "cost" in changes:
+        changes = {**changes, "cost": {**data["cost"], **changes["cost"]}}
+    (path / "run.json").write_text(json.dumps({**data, **changes}))
+    with pytest.raises(ResultsError, match=re.escape(said)):
+        store.load(path)
+
+
+def test_where_names_cannot_be_forced_to_the_disk_nothing_fails(tmp_path: Path) -> None:
+    sync_names(tmp_path / "none")
+
+
+def test_a_row_with_more_classes_than_counts_is_refused(
+    make_run: MakeRun, store: ResultStore
+) -> None:
+    run = make_run()
+    ids = run.episodes["class_ids"].map(lambda one: [*one, 9])
+    stored = store.write(replace(run, episodes=run.episodes.assign(class_ids=ids)))
+    assert stored.path is not None
+    with pytest.raises(ResultsError, match="cannot be read"):
+        store.load(stored.path)
+
+
+def test_a_fingerprint_is_of_canonical_json_whatever_the_order_of_keys() -> None:
+    text = b'[{"a":["x"],"b":1.5},2]'
+    expected = hashlib.sha256(text).hexdigest()
+    assert results.fingerprint({"b": 1.5, "a": (Path("x"),)}, 2) == expected
