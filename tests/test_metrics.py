@@ -399,10 +399,10 @@ def test_classes_averaged_over_are_counted_a_run(make_run: Callable[..., Run]) -
     names = {name: ClassScore(c, 0.5, 1, 2, 1) for c, name in NAMES.items()}
     run = replace(run, episodes=two_runs(), metrics=replace(run.metrics, per_class=names))
     for rule, expected in (("skip", [2, 1]), ("zero", [3, 3])):
-        run.record["protocol"].update(runs=2, empty_class=rule)
-        assert averaged_a_run(run) == expected
-    del run.record["protocol"]["runs"]
-    assert averaged_a_run(run) == [3]
+        run.record["protocol"]["empty_class"] = rule
+        counts = [class_counts(each) for each in run_tables(two_runs(), 2)]
+        assert averaged_a_run(run, counts) == expected
+    assert averaged_a_run(run, [class_counts(two_runs())]) == [3]
 
 
 def test_by_default_a_class_without_a_pixel_is_left_out() -> None:

@@ -474,11 +474,11 @@ def test_what_cannot_be_written_says_where_and_why(
             raise AssertionError("nothing could be written")
         with pytest.raises(ResultsError, match=said):
             store.write(make_run())
-        where = re.escape(str(store.root / ".partial"))
+        where = re.escape(str(store.root / ".partial" / "abc"))
         with pytest.raises(ResultsError, match=rf"{where} \(OSError: .*No space"):
             store.partial("abc").__enter__()
     with store.partial("abc") as partial:
-        patch_open = rf"{where}/abc \(OSError: .*No space left on device\): free space"
+        patch_open = rf"{where} \(OSError: .*No space left on device\): free space"
         monkeypatch.setattr(Path, "open", no_space)
         with pytest.raises(ResultsError, match=patch_open):
             partial.append(ROWS)
@@ -535,7 +535,7 @@ def test_a_class_without_a_pixel_has_no_score_and_its_run_is_whole(
         ({"dataset": {"name": "own"}}, "lacks dataset.fingerprint, dataset.folds, dataset.classes"),
         ({"fold": 1.0, "method": 3}, "fold, method cannot be what it says"),
         ({"method": 3, "cost": {"params_m": "inf"}}, "method, cost.params_m cannot be"),
-        ({"episodes": 5}, "it has 4 of its 5 episodes"),
+        ({"episodes": 5}, "its table has 4 rows for 5 episodes"),
     ],
 )
 def test_what_is_wrong_with_a_run_is_said(
