@@ -109,14 +109,14 @@ def _run_case(fault: str) -> Case:
 
 
 JOURNALS: dict[str, bytes] = {
-    "journal with half a line": b'{"index": 0}\n{"index": 1}\n{"ind',
-    "journal with a line of NULs": b'{"index": 0}\n{"index": 1}\n' + bytes(40) + b"\n",
-    f"journal with a line nested {DEEP:,} deep": b'{"index": 0}\n{"index": 1}\n'
-    + b"[" * DEEP
-    + b"\n",
-    "journal with a line that is not UTF-8": b'{"index": 0}\n{"index": 1}\n"\xff"\n',
-    "journal with a line that is no record": b'{"index": 0}\n{"index": 1}\n[1]\n{"index": 2}\n',
+    "journal with half a line": b'00000000 {"ind',
+    "journal with a line of NULs": bytes(40) + b"\n",
+    f"journal with a line nested {DEEP:,} deep": b"00000000 " + b"[" * DEEP + b"\n",
+    "journal with a line that is not UTF-8": b'00000000 "\xff"\n',
+    "journal with a line that is no record": b'[1]\n{"index": 2}\n',
+    "journal with a record of another checksum": b'00000000 {"index": 2}\n',
 }
+"""What comes after two good records."""
 
 
 def _journal_case(fault: str) -> Case:
@@ -124,8 +124,9 @@ def _journal_case(fault: str) -> Case:
 
     def prepare(root: Path) -> Attempt:
         partial = PartialRun(root / "partial")
-        partial.folder.mkdir()
-        (partial.folder / "episodes.jsonl").write_bytes(JOURNALS[fault])
+        partial.append([{"index": 0}, {"index": 1}])
+        with (partial.folder / "episodes.jsonl").open("ab") as file:
+            file.write(JOURNALS[fault])
 
         def read() -> None:
             if [row["index"] for row in partial.rows()] != [0, 1]:
