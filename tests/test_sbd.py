@@ -222,7 +222,8 @@ def check_round_trip(shared: Path, root: Path, names: Sequence[str]) -> None:
             name: np.array(Image.open(BytesIO(archive.read(f"SegmentationClassAug/{name}.png"))))
             for name in names
         }
-    voc = {name: labels for name, labels in maps.items() if name in official(shared)}
+    own = official(shared)
+    voc = {name: labels for name, labels in maps.items() if name in own}
     sbd = {name: np.where(labels == 255, 0, labels) for name, labels in maps.items()}
     count = convert(*write_tree(root, sbd, voc), root / "out")
     assert count == len(maps) == len(list((root / "out").iterdir()))
