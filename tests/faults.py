@@ -33,27 +33,27 @@ def logits_not_finite(lab: Lab, number: int, root: Path) -> Outcome:
 
 REFUSED = "one line and status 2, or it is not needed; " + SAME
 FAULTS = (
-    Fault("SIGKILL at a random moment of an evaluation", f"no record is lost; {SAME}", killed, 60),
-    Fault("SIGTERM", f"status 130; {SAME}", partial(stopped, signal.SIGTERM), 60),
-    Fault("Ctrl-C", f"status 130; {SAME}", partial(stopped, signal.SIGINT), 60),
+    Fault("SIGKILL at a random moment of an evaluation", f"no record is lost; {SAME}", killed, 30),
+    Fault("SIGTERM", f"status 130; {SAME}", partial(stopped, signal.SIGTERM), 30),
+    Fault("Ctrl-C", f"status 130; {SAME}", partial(stopped, signal.SIGINT), 30),
     Fault(
         "SIGKILL while leaderboards are written",
         "the old or the new leaderboard; the next update is whole and leaves nothing behind",
         board_killed,
-        100,
+        60,
     ),
-    Fault("a file operation fails", REFUSED, operation_fails, 150),
-    Fault("a file may not grow", REFUSED, file_too_large, 60),
-    Fault("the disk is full", REFUSED, full_disk, 40),
-    Fault("the data vanish in the middle", REFUSED, data_vanishes, 60),
-    Fault("one command, four at a time", f"one works, others say so; {SAME}", same_command, 20),
-    Fault("six processes index one tree", "one index, one answer", one_index, 20),
+    Fault("a file operation fails", REFUSED, operation_fails, 80),
+    Fault("a file may not grow", REFUSED, file_too_large, 30),
+    Fault("the disk is full", REFUSED, full_disk, 24),
+    Fault("the data vanish in the middle", REFUSED, data_vanishes, 30),
+    Fault("one command, four at a time", f"one works, others say so; {SAME}", same_command, 10),
+    Fault("six processes index one tree", "one index, one answer", one_index, 10),
     Fault(WRITERS, "the leaderboard of one writer", many_writers, 1),
     Fault(
         "logits that are NaN or infinite",
         "the run stops in one line and keeps the input, or counts the episode as wrong everywhere",
         logits_not_finite,
-        100,
+        60,
     ),
     Fault(
         "a byte of a journal changes",
@@ -66,12 +66,12 @@ FAULTS = (
         "a server cuts, stalls, lies about lengths, redirects, sends other bytes",
         "one line, no other bytes in the file's place; when it serves well, the right bytes",
         download_disturbed,
-        1000,
+        600,
     ),
     Fault(
         "an archive's members lead elsewhere",
         "one line, or files in the archive's own folder; nothing outside, no links",
         archive_breaks_out,
-        20_000,
+        10_000,
     ),
 )
