@@ -174,9 +174,12 @@ class Evaluation:
     ) -> None:
         """What the store has of a run: all of it, the first episodes, or nothing."""
         partial = member.partial
+        store.recover(member.record)
         found = store.find(member.record) if resume else None
         if partial is None or (found and (found.has_predictions or not save_predictions)):
             member.finished = found
+            if partial is not None:  # killed after it was stored, or made without predictions
+                partial.discard()
             return
         member.rows = partial.rows(with_predictions=save_predictions) if resume else []
         if not member.rows:

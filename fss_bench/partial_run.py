@@ -53,13 +53,19 @@ class PartialRun:
 
         Args:
             with_predictions: return nothing unless every record has its prediction.
+
+        Raises:
+            ResultsError: they cannot be read, or what is damaged cannot be dropped.
         """
         if not self._journal.is_file():
             return []
-        content = self._journal.read_bytes()
-        rows, length = _whole_records(content)
-        if length != len(content):
-            write_whole(self._journal, content[:length])
+        try:
+            content = self._journal.read_bytes()
+            rows, length = _whole_records(content)
+            if length != len(content):
+                write_whole(self._journal, content[:length])
+        except OSError as error:
+            raise self._cannot_write(error) from error
         if with_predictions and any(
             not (self.predictions / f"{row['index']}.png").is_file() for row in rows
         ):
@@ -106,7 +112,7 @@ def _whole_records(content: bytes) -> tuple[list[dict[str, Any]], int]:
     rows, length, seen = [], 0, set()
     for line in content.splitlines(keepends=True):
         text = line[9:-1]
-        if line != b"%08x %s\n" % (zlib.crc32(text), text):
+        if not text or line != b"%08x %s\n" % (zlib.crc32(text), text):
             break
         row = json.loads(text)
         if row["index"] in seen:

@@ -3,9 +3,12 @@
 In whole numbers of Python, which know no overflow, and on purpose without the code of metrics.py.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
+
+from fss_bench.errors import shorten
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,8 +30,7 @@ def check_metrics(content: Mapping[str, Any], episodes: "pd.DataFrame") -> None:
         ValueError: a score is not that of the table.
     """
     metrics, protocol = content["metrics"], content["protocol"]
-    _check_classes(metrics["per_class"], _class_counts([episodes]))
-    classes = [score["class_id"] for score in metrics["per_class"].values()]
+    classes = _check_classes(metrics["per_class"], episodes)
     tables = _repetitions(episodes, protocol.get("runs", 1))
     rule, empty = protocol.get("fb_iou", "fold"), protocol["empty_class"]
     mious = [_miou(_class_counts([table]), classes, empty) for table in tables]
@@ -46,12 +48,22 @@ def check_metrics(content: Mapping[str, Any], episodes: "pd.DataFrame") -> None:
         raise ValueError(f"its miou_ci95 {[low, high]} is no interval of fractions")
 
 
-def _check_classes(per_class: Mapping[str, Mapping[str, Any]], counts: Counts) -> None:
+def _check_classes(
+    per_class: Mapping[str, Mapping[str, Any]], episodes: "pd.DataFrame"
+) -> list[int]:
+    """The classes that scores are means over: those named, among them all of the table."""
+    counts = _class_counts([episodes])
+    times = Counter(int(class_id) for ids in episodes["class_ids"].tolist() for class_id in ids)
+    classes = [score["class_id"] for score in per_class.values()]
+    if lost := sorted(counts.keys() - set(classes)):
+        raise ValueError(f"it has no score of class {shorten(lost)} of its table")
     for name, score in per_class.items():
         inter, union = counts.get(score["class_id"], (0, 0))
-        iou = inter / union if union else None
-        if (inter, union, iou) != (score["inter"], score["union"], score["iou"]):
+        found = {"inter": inter, "union": union, "iou": inter / union if union else None}
+        found["episodes"] = times[score["class_id"]]
+        if any(score[key] != value for key, value in found.items()):
             raise ValueError(f"its scores of {name} are not those of its table")
+    return classes
 
 
 def _check(name: str, said: float, found: Fraction) -> None:
@@ -60,6 +72,8 @@ def _check(name: str, said: float, found: Fraction) -> None:
 
 
 def _repetitions(episodes: "pd.DataFrame", runs: int) -> "list[pd.DataFrame]":
+    if type(runs) is not int or not 0 < runs <= len(episodes) or len(episodes) % runs:
+        raise ValueError(f"its {len(episodes)} episodes are not those of {runs} runs")
     size = len(episodes) // runs
     ordered = episodes.sort_values("index") if runs > 1 else episodes
     return [ordered.iloc[r * size : (r + 1) * size] for r in range(runs)]

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
@@ -181,7 +181,7 @@ class ResultStore:
             ResultsError: nothing was stored (no space, no permission).
         """
         folder = self.folder(run.record)
-        fresh = self.root / ".partial" / f"{run.record['run_id']}.new"
+        fresh = self._fresh(run.record)
         try:
             shutil.rmtree(fresh, ignore_errors=True)
             fresh.mkdir(parents=True)
@@ -197,8 +197,32 @@ class ResultStore:
                 shutil.move(predictions, fresh / "predictions")
             _put(fresh, folder)
         except OSError as error:
+            with suppress(OSError):
+                if predictions is not None and not predictions.exists():
+                    (fresh / "predictions").rename(predictions)
+                self.recover(run.record)
             raise self._cannot_write(error) from error
         return Run(run.record, run.metrics, run.episodes, folder)
+
+    def recover(self, record: Mapping[str, Any]) -> None:
+        """Undo a `write` that was interrupted: the run that was there, and predictions, go back.
+
+        Nothing else of it is left.
+        Only while no other process works on this run (`partial` as a context).
+        """
+        fresh, folder = self._fresh(record), self.folder(record)
+        old, partial = fresh.with_suffix(".old"), self.partial(record["run_id"])
+        if old.is_dir() and not folder.exists():
+            old.rename(folder)
+        made = fresh / "predictions"
+        if made.is_dir() and partial.folder.is_dir() and not partial.predictions.exists():
+            made.rename(partial.predictions)
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)  # its successor is in its place
+
+    def _fresh(self, record: Mapping[str, Any]) -> Path:
+        """Where a run is written before it is moved to its place."""
+        return self.root / ".partial" / f"{record['run_id']}.new"
 
     @contextmanager
     def updating(self, name: str) -> Iterator[Path]:
@@ -262,17 +286,12 @@ class ResultStore:
 
 
 def _put(fresh: Path, folder: Path) -> None:
-    """Move a folder to its place, where another one may be: one of the two is always whole."""
+    """Move a folder to its place, where another one may be; what stops it, `recover` undoes."""
     old = fresh.with_suffix(".old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
-    try:
-        fresh.rename(folder)
-    except OSError:
-        if old.exists():
-            old.rename(folder)
-        raise
+    fresh.rename(folder)
     sync_names(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 

@@ -93,3 +93,55 @@ def test_a_run_is_replaced_whole_or_not_at_all(
     store.write(after)
     (run,) = store.runs()
     assert run.metrics.miou == 0.5
+
+
+class Killed(BaseException):
+    """As SIGKILL: nothing is done after it."""
+
+
+@pytest.mark.parametrize("kept_before", [False, True])
+def test_killed_at_any_step_of_storing_a_run_nothing_is_lost(
+    tmp_path: Path,
+    make_run: Callable[..., Run],
+    monkeypatch: pytest.MonkeyPatch,
+    kept_before: bool,
+) -> None:
+    move = Path.rename
+    for step in range(1, 5):
+        store, record = ResultStore(tmp_path / str(step)), make_run().record
+        if kept_before:
+            store.write(make_run(0.25))
+        partial = store.partial(record["run_id"])
+        partial.append([{"index": 0}])
+        partial.predictions.mkdir()
+        (partial.predictions / "0.png").write_bytes(b"a prediction")
+        moves = []
+
+        def killed_at(
+            self: Path, target: Path, step: int = step, moves: list[Path] = moves
+        ) -> Path:
+            moves.append(target)
+            if len(moves) == step:
+                raise Killed
+            return move(self, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", killed_at)
+            patch.setattr("shutil.move", lambda source, to: Path(source).rename(to))
+            try:
+                store.write(make_run(0.5), partial.predictions)
+            except Killed:
+                pass
+            else:
+                break
+        store.recover(record)
+        found = [run.metrics.miou for run in store.runs()]
+        assert found == ([0.25] if kept_before else []), step
+        assert partial.rows(with_predictions=True) == [{"index": 0}], step
+        assert {p.name for p in partial.folder.parent.iterdir() if p.is_dir()} == {"0123456789ab"}
+    else:
+        raise AssertionError("it was never stored")
+    (run,) = store.runs()
+    assert run.metrics.miou == 0.5
+    assert run.has_predictions
+    assert len(moves) == (3 if kept_before else 2)

@@ -69,12 +69,30 @@ def test_a_score_that_is_not_that_of_the_table_is_found(name: str, change: float
         check_metrics(wrong, table)
 
 
-@pytest.mark.parametrize("name", ["iou", "inter", "union"])
+@pytest.mark.parametrize("name", ["iou", "inter", "union", "episodes"])
 def test_a_class_that_is_not_as_in_the_table_is_found(name: str) -> None:
     table = episode_table(1, 12, 1)
     wrong = content(table, {"empty_class": "skip", "fb_iou": "fold", "runs": 1})
     wrong["metrics"]["per_class"]["dog"][name] += 1
     with pytest.raises(ValueError, match="its scores of dog are not those of its table"):
+        check_metrics(wrong, table)
+
+
+def test_a_class_that_is_left_out_is_found() -> None:
+    table = episode_table(1, 12, 1)
+    rules = {"empty_class": "skip", "fb_iou": "fold", "runs": 1}
+    metrics = compute_metrics(table, NAMES, [1, 3])  # a mean over two of three classes
+    wrong = {"protocol": rules, "metrics": json.loads(json.dumps(asdict(metrics)))}
+    with pytest.raises(ValueError, match="it has no score of class 2 of its table"):
+        check_metrics(wrong, table)
+
+
+@pytest.mark.parametrize("runs", [0, -1, 5, 24, 10**9, 2.0, True, "2"])
+def test_another_number_of_repetitions_is_found(runs: object) -> None:
+    table = episode_table(1, 12, 1)
+    wrong = content(table, {"empty_class": "skip", "fb_iou": "fold", "runs": 2})
+    wrong["protocol"]["runs"] = runs
+    with pytest.raises(ValueError, match=f"its 12 episodes are not those of {runs} runs"):
         check_metrics(wrong, table)
 
 
