@@ -147,7 +147,7 @@ class _Download:
 
     def _attempt(self, part: Part) -> None:
         expected = self.file.size or part.total
-        if expected is not None and part.size > expected:
+        if not part.can_grow or (expected is not None and part.size > expected):
             part.restart()
         if expected is not None and part.size == expected:
             return
@@ -164,8 +164,12 @@ class _Download:
             raise self._dropped(
                 part, f"has {body.total:,} bytes instead of {size:,} ({self.file.known_from})"
             )
-        part.expect(body.validator, body.total)
-        total = size or body.total
+        if body.start and not part.goes_on(body.validator, body.total):
+            part.restart()
+            raise InterruptedTransferError("the file has changed meanwhile")
+        is_same = body.start or body.validator == part.validator != ""
+        part.expect(body.validator, body.total or (part.total if is_same else None))
+        total = size or part.total
         check_space(self.target.parent, (total or 0) - part.size)
         for chunk in body.chunks:
             part.append(chunk)

@@ -170,7 +170,16 @@ def _open_address(
             raise RefusedTransferError(f"{url} answers with a web page, not with the file")
         if response.status not in (200, 206):
             raise RefusedTransferError(f"{url} answers with status {response.status}")
+        if not _is_plain(url, response.headers.get("Content-Encoding", "")):
+            raise RefusedTransferError(f"{url} answers with an encoded file, not with its bytes")
         yield response
+
+
+def _is_plain(url: str, encoding: str) -> bool:
+    """Whether what comes is the file; old servers call the packing of a .tgz its encoding."""
+    encoding = encoding.strip().lower()
+    packed = urlsplit(url).path.endswith((".tgz", ".gz")) and encoding in ("gzip", "x-gzip")
+    return packed or encoding in ("", "identity")
 
 
 def _refusal(url: str, error: HTTPError) -> Exception:
@@ -222,14 +231,27 @@ def _web_body(response: HTTPResponse, asked: int, patience: Patience) -> Body:
     # weak tags may stay when bytes change
     tag = response.headers.get("ETag", "")
     validator = tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
-    start, total = 0, response.length
+    start, total, length = 0, response.length, response.length
     if response.status == 206:
-        pattern = r"bytes (\d+)-\d+/(\d+|\*)"
+        pattern = r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)"
         found = re.fullmatch(pattern, response.headers.get("Content-Range", ""))
-        if found is None or int(found[1]) != asked:
+        part = int(found[2]) - asked + 1 if found and int(found[1]) == asked else None
+        if found is None or part is None or length not in (None, part):
             raise InterruptedTransferError("another part of the file came than was asked for")
-        start, total = asked, int(found[2]) if found[2] != "*" else None
-    return Body(start, total, validator, _chunks(response, patience))
+        start, total, length = asked, int(found[3]) if found[3] != "*" else None, part
+    return Body(start, total, validator, _whole(_chunks(response, patience), length))
+
+
+def _whole(chunks: Iterator[bytes], length: int | None) -> Iterator[bytes]:
+    """Bytes as they come, which must be as many as was said, if it was."""
+    received = 0
+    for chunk in chunks:
+        received += len(chunk)
+        if length is not None and received > length:
+            raise InterruptedTransferError("more came than was said")
+        yield chunk
+    if length is not None and received < length:
+        raise InterruptedTransferError("the connection ended early")
 
 
 def _chunks(response: HTTPResponse, patience: Patience) -> Iterator[bytes]:

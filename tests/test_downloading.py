@@ -239,6 +239,87 @@ def test_a_range_that_was_not_asked_for(server: loopback.Server, target: Path) -
     assert target.read_bytes() == CONTENT
 
 
+def part_of_another(total: int | None, **headers: str) -> loopback.Answer:
+    """Answer for any range, whatever the client has, with other bytes."""
+
+    def answer(handler: loopback.Handler) -> None:
+        start = int((handler.headers["Range"] or "bytes=0-")[6:-1])
+        end = total or SIZE
+        said = f"bytes {start}-{end - 1}/{total or '*'}"
+        handler.head(206, end - start, Content_Range=said, **headers)
+        handler.wfile.write(bytes(end - start))
+
+    return answer
+
+
+@pytest.mark.parametrize("tag", ['"two"', ""])
+@pytest.mark.parametrize("total", [SIZE, SIZE + 10, None])
+def test_a_server_that_ignores_tags_mixes_nothing(
+    server: loopback.Server, target: Path, tag: str, total: int | None
+) -> None:
+    facts = {"ETag": tag} if tag else {}
+    server.script = [loopback.cut(100_000), part_of_another(total, **facts)]
+    download(unknown(server), target, patience=QUICK)
+    assert target.read_bytes() == CONTENT
+    assert ranges(server) == [None, "bytes=100000-", None]
+
+
+def test_another_total_under_the_same_tag_is_another_file(
+    server: loopback.Server, target: Path
+) -> None:
+    server.script = [loopback.cut(100_000), part_of_another(SIZE + 10, ETag='"one"')]
+    download(unknown(server), target, patience=QUICK)
+    assert target.read_bytes() == CONTENT
+
+
+def test_without_a_tag_nothing_is_resumed_at_once(server: loopback.Server, target: Path) -> None:
+    server.etag = ""
+    server.script = [loopback.cut(100_000)]
+    download(unknown(server), target, patience=QUICK)
+    assert ranges(server) == [None, None]
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_rest_of_unknown_total_that_is_cut(server: loopback.Server, target: Path) -> None:
+    def rest(handler: loopback.Handler) -> None:
+        said = f"bytes 100000-{SIZE - 1}/*"
+        handler.head(206, length, Content_Range=said, ETag=server.etag)
+        handler.wfile.write(CONTENT[100_000:200_000])
+
+    for length in (SIZE - 100_000, None):
+        server.script = [loopback.cut(100_000), rest]
+        server.asked.clear()
+        place = target.with_name(str(length))
+        download(unknown(server), place, patience=QUICK)
+        assert place.read_bytes() == CONTENT
+        assert ranges(server) == [None, "bytes=100000-", "bytes=200000-"]
+
+
+def test_a_total_once_known_is_not_forgotten(server: loopback.Server, target: Path) -> None:
+    def half(handler: loopback.Handler) -> None:
+        handler.head(200, None, ETag=server.etag)
+        handler.wfile.write(CONTENT[: SIZE // 2])
+
+    server.script = [loopback.cut(100_000), half]
+    download(unknown(server), target, patience=QUICK)
+    assert target.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip"])
+def test_an_encoded_file_is_refused(server: loopback.Server, target: Path, encoding: str) -> None:
+    server.always = loopback.say(SIZE, Content_Encoding=encoding)
+    assert "answers with an encoded file" in refusal(unknown(server), target)
+    assert len(server.asked) == 1
+    server.always = loopback.say(SIZE, Content_Encoding="Identity")
+    download(unknown(server), target, patience=QUICK)
+
+
+def test_the_packing_of_an_archive_is_no_encoding(server: loopback.Server, target: Path) -> None:
+    server.always = loopback.say(SIZE, Content_Encoding="x-gzip")
+    download(replace(unknown(server), url=f"{server.url}/file.tgz"), target, patience=QUICK)
+    assert target.read_bytes() == CONTENT
+
+
 @pytest.mark.parametrize(
     "hashes", [{"sha256": SHA256}, {"sha256": SHA256[:8]}, {"md5": MD5}, {"md5": MD5[:6]}]
 )
