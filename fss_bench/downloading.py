@@ -14,14 +14,8 @@ from fss_bench.file_checks import checks, is_checked_whole, keep_record, read_re
 from fss_bench.files import sync_names
 from fss_bench.part_file import Part, file_digests, read_head
 from fss_bench.source import SourceFile
-from fss_bench.transfer import (
-    Body,
-    InterruptedTransferError,
-    Patience,
-    RefusedTransferError,
-    on_mirror,
-    open_body,
-)
+from fss_bench.transfer import Body, Patience, on_mirror, open_body
+from fss_bench.web_opener import InterruptedTransferError, RefusedTransferError
 
 Progress = Callable[[int, int | None], None]
 MOST_ATTEMPTS = 1000

@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.request import Request
 
 import loopback
 import pytest
 
-from fss_bench import downloading, transfer
+from fss_bench import downloading, web_opener
 from fss_bench.downloading import download
 from fss_bench.errors import FetchError
 from fss_bench.source import SourceFile
@@ -239,6 +240,39 @@ def test_a_range_that_was_not_asked_for(server: loopback.Server, target: Path) -
     assert target.read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        loopback.drip(b"HTTP/1.1 100 Continue\r\n\r\n"),
+        loopback.drip(b"x", b"HTTP/1.1 200 OK\r\nX: "),
+        loopback.drip(b"A: b\r\n", loopback.CHUNKED + b"5\r\n" + CONTENT[:5] + b"\r\n0\r\n"),
+        loopback.drip(b"x", loopback.CHUNKED + b"5;"),
+        loopback.drip(b"x", b"HTTP/1.1 302 Found\r\nLocation: /file.bin\r\n\r\n"),
+    ],
+    ids=["continue", "head", "trailer", "extension", "redirect"],
+)
+def test_no_step_takes_for_ever(
+    server: loopback.Server, target: Path, answer: loopback.Answer
+) -> None:
+    server.script = [answer]
+    began = time.monotonic()
+    download(published(server), target, patience=QUICK)
+    assert target.read_bytes() == CONTENT
+    assert time.monotonic() - began < loopback.DRIPS / 2
+
+
+def test_a_slow_disk_is_no_slow_server(server: loopback.Server, target: Path) -> None:
+    seen: list[int] = []
+
+    def slow(done: int, _: int | None) -> None:
+        if not seen:
+            time.sleep(3 * QUICK.stall)
+        seen.append(done)
+
+    download(published(server), target, patience=QUICK, progress=slow)
+    assert len(server.asked) == 1
+
+
 def part_of_another(total: int | None, **headers: str) -> loopback.Answer:
     """Answer for any range, whatever the client has, with other bytes."""
 
@@ -396,10 +430,10 @@ def test_redirects_are_followed_to_the_web_only(
 
 
 def test_https_never_becomes_http() -> None:
-    asked = transfer.request.Request("https://host/file")
-    follow = transfer._Redirects().redirect_request
+    asked = Request("https://host/file")
+    follow = web_opener.Redirects().redirect_request
     headers: Any = {}
-    with pytest.raises(transfer.RefusedTransferError, match="which is not followed"):
+    with pytest.raises(web_opener.RefusedTransferError, match="which is not followed"):
         follow(asked, io.BytesIO(), 302, "", headers, "http://host/file")
     assert follow(asked, io.BytesIO(), 302, "", headers, "https://other/file").full_url.endswith(
         "/file"
