@@ -53,7 +53,7 @@ def download(
     Args:
         file: what is wanted.
         target: where; what is unfinished is beside it, and so is the sha256 of a file that has
-            none published.
+            none published. That of an archive is left to the caller, who learns whether it unpacks.
         mirror: where to look for it by its name instead: an address or a folder.
         patience: with the server.
         progress: called with bytes here and in all, if that is known.
@@ -68,8 +68,9 @@ def download(
         else:
             place = on_mirror(mirror, file.name) if mirror else file.url
             fetched = _Download(file, target, place, patience or Patience(), progress).run()
-        with _saying_failures(target):
-            keep_record(file, target, fetched.sha256)
+        if not file.unpack:
+            with _saying_failures(target):
+                keep_record(file, target, fetched.sha256)
         return fetched
 
 
