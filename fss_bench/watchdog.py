@@ -40,7 +40,12 @@ class Watchdog:
         self.start()
 
     def start(self) -> None:
-        """A step begins."""
+        """A step begins.
+
+        Raises:
+            TimeoutError: one before was cut.
+        """
+        self.rest()
         self._deadline = time.monotonic() + self._seconds
 
     def rest(self) -> None:
@@ -65,9 +70,10 @@ class Watchdog:
 
     def _bite(self) -> None:
         self._has_bitten = True
-        if self._socket is not None:
-            with suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
+        connection = self._socket
+        if connection is not None:
+            with suppress(OSError):  # it may have ended meanwhile
+                connection.shutdown(socket.SHUT_RDWR)
 
     def _forget(self) -> None:
         if self._socket is not None:

@@ -329,6 +329,16 @@ def test_a_rest_of_unknown_total_that_is_cut(server: loopback.Server, target: Pa
         assert ranges(server) == [None, "bytes=100000-", "bytes=200000-"]
 
 
+def test_a_rest_that_is_longer_than_said(server: loopback.Server, target: Path) -> None:
+    def rest(handler: loopback.Handler) -> None:
+        handler.head(206, None, Content_Range=f"bytes 100000-100009/{SIZE}", ETag=server.etag)
+        handler.wfile.write(bytes(20))
+
+    server.script = [loopback.cut(100_000), rest]
+    download(unknown(server), target, patience=QUICK)
+    assert target.read_bytes() == CONTENT
+
+
 def test_a_total_once_known_is_not_forgotten(server: loopback.Server, target: Path) -> None:
     def half(handler: loopback.Handler) -> None:
         handler.head(200, None, ETag=server.etag)
