@@ -24,6 +24,8 @@ from fss_bench.errors import FetchError, one_line, printable
 TIMES, SPARE = 20, 16 << 20
 """An archive may hold this many times its own size and some bytes more."""
 MOST_MEMBERS = 1_000_000
+DEEPEST = 50
+"""Parts of a path; thousands of them, and Python gives up on removing the tree."""
 CHUNK = 1 << 20
 DAMAGE = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, struct.error),
@@ -175,7 +177,10 @@ def _path_of(archive: Path, member: Member) -> str:
 
 def _check(archive: Path, member: Member, path: str) -> None:
     """Refuse what is not to be made; the same beside what is wanted does no harm."""
-    longest = max(len(part.encode(errors="replace")) for part in path.split("/"))
+    parts = path.split("/")
+    if len(parts) > DEEPEST:
+        raise _refused(archive, f"a path of {len(parts):,} parts, {printable(path)[:200]}")
+    longest = max(len(part.encode(errors="replace")) for part in parts)
     if not path.isprintable() or re.search(r"[\\:]", path) or longest > 255:
         raise _refused(archive, f"a member oddly named, {printable(path)[:200]}")
     if member.kind not in ("file", "folder"):

@@ -14,14 +14,8 @@ from fss_bench.file_checks import checks, is_checked_whole, keep_record, read_re
 from fss_bench.files import sync_names
 from fss_bench.part_file import Part, file_digests, read_head
 from fss_bench.source import SourceFile
-from fss_bench.transfer import (
-    Body,
-    InterruptedTransferError,
-    Patience,
-    RefusedTransferError,
-    on_mirror,
-    open_body,
-)
+from fss_bench.transfer import Body, Patience, on_mirror, open_body
+from fss_bench.web_opener import InterruptedTransferError, RefusedTransferError
 
 Progress = Callable[[int, int | None], None]
 MOST_ATTEMPTS = 1000
@@ -59,7 +53,7 @@ def download(
     Args:
         file: what is wanted.
         target: where; what is unfinished is beside it, and so is the sha256 of a file that has
-            none published.
+            none published. That of an archive is left to the caller, who learns whether it unpacks.
         mirror: where to look for it by its name instead: an address or a folder.
         patience: with the server.
         progress: called with bytes here and in all, if that is known.
@@ -74,8 +68,9 @@ def download(
         else:
             place = on_mirror(mirror, file.name) if mirror else file.url
             fetched = _Download(file, target, place, patience or Patience(), progress).run()
-        with _saying_failures(target):
-            keep_record(file, target, fetched.sha256)
+        if not file.unpack:
+            with _saying_failures(target):
+                keep_record(file, target, fetched.sha256)
         return fetched
 
 
@@ -147,7 +142,7 @@ class _Download:
 
     def _attempt(self, part: Part) -> None:
         expected = self.file.size or part.total
-        if expected is not None and part.size > expected:
+        if not part.can_grow or (expected is not None and part.size > expected):
             part.restart()
         if expected is not None and part.size == expected:
             return
@@ -164,8 +159,12 @@ class _Download:
             raise self._dropped(
                 part, f"has {body.total:,} bytes instead of {size:,} ({self.file.known_from})"
             )
-        part.expect(body.validator, body.total)
-        total = size or body.total
+        if body.start and not part.goes_on(body.validator, body.total):
+            part.restart()
+            raise InterruptedTransferError("the file has changed meanwhile")
+        is_same = body.start or body.validator == part.validator != ""
+        part.expect(body.validator, body.total or (part.total if is_same else None))
+        total = size or part.total
         check_space(self.target.parent, (total or 0) - part.size)
         for chunk in body.chunks:
             part.append(chunk)

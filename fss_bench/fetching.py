@@ -10,6 +10,7 @@ from pathlib import Path
 from fss_bench.archives import unpack
 from fss_bench.downloading import Fetched, Progress, alone, check_space, download
 from fss_bench.errors import FetchError, one_line, shorten
+from fss_bench.file_checks import keep_record
 from fss_bench.files import sync_names
 from fss_bench.source import Source, SourceFile
 from fss_bench.transfer import Patience
@@ -120,6 +121,7 @@ def fetch(
                     f"{step.target} holds no {shorten(missing)}: get {step.file.name} as "
                     f"{step.file.page} says"
                 )
+            keep_record(step.file, step.target, fetched.sha256)
     return fetched
 
 
@@ -144,7 +146,8 @@ def finish(source: Source, root: Path, watch: Watch, note: Callable[[str], None]
 def _unpack(step: Step, progress: Progress) -> None:
     """Into a folder of its own first, so that no place ever holds a part."""
     check_space(step.root, step.target.stat().st_size)  # packed it is smaller than unpacked
-    with _scratch(step.target) as folder:
+    # not beside the archive, which may be on another disk: from there nothing can be moved
+    with _scratch(step.root / f".{step.file.name}.making") as folder:
         unpack(step.target, folder, list(step.file.unpack), progress)
         _sync()
         for inside, to in step.file.unpack.items():
@@ -170,9 +173,8 @@ def _move(made: Path, place: Path) -> None:
 
 
 @contextmanager
-def _scratch(target: Path) -> Iterator[Path]:
-    """A new folder beside a target, removed in the end."""
-    folder = target.with_name(f".{target.name}.making")
+def _scratch(folder: Path) -> Iterator[Path]:
+    """A new folder, removed in the end."""
     shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
     folder.mkdir(parents=True)
     try:

@@ -40,6 +40,8 @@ PRINTING = (
     "source.py",
     "sources",
     "transfer.py",
+    "web_opener.py",
+    "watchdog.py",
     "part_file.py",
     "file_checks.py",
     "downloading.py",

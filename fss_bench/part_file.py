@@ -46,7 +46,7 @@ class Part:
             self.validator = str(facts.get("validator") or "") if same else ""
             total = facts.get("total")
             self.total = total if same and isinstance(total, int) else None
-            if self.validator or self._checked:
+            if self.can_grow:
                 self._read_what_is_there()
             else:
                 self.restart()
@@ -58,6 +58,17 @@ class Part:
         self._stream.close()
         if self.size == 0:
             self.discard()
+
+    @property
+    def can_grow(self) -> bool:
+        """Whether bytes of another answer than the last may follow those that are here."""
+        return bool(self.validator) or self._checked
+
+    def goes_on(self, validator: str, total: int | None) -> bool:
+        """Whether an answer is of the file that the bytes here are of, as far as is known."""
+        if total is not None and self.total not in (None, total):
+            return False
+        return validator == self.validator or (self._checked and not self.validator)
 
     def expect(self, validator: str, total: int | None) -> None:
         """Keep what the bytes to come are a part of."""

@@ -6,17 +6,19 @@ Only http and https are spoken, redirects included, and never http after https. 
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPMessage, HTTPResponse
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import BinaryIO
 from urllib import request
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
 
 from fss_bench import __version__
-from fss_bench.errors import FetchError, one_line, printable
+from fss_bench.errors import FetchError, one_line
+from fss_bench.watchdog import Watchdog
+from fss_bench.web_opener import InterruptedTransferError, RefusedTransferError, web_opener
 
 CHUNK = 1 << 16
 SLOWEST = 100
@@ -25,20 +27,13 @@ WORTH_ANOTHER = (408, 425, 429, 500, 502, 503, 504)
 """Statuses that may be others a moment later."""
 
 
-class InterruptedTransferError(Exception):
-    """An attempt that ended early, and why; another may go on from there."""
-
-
-class RefusedTransferError(Exception):
-    """What a server answers in place of the file, now and later."""
-
-
 @dataclass(frozen=True)
 class Patience:
     """How long to wait for servers.
 
     Attributes:
-        stall: seconds without bytes after which an attempt ends.
+        stall: seconds without bytes, or without the head of an answer, after which an attempt
+            ends.
         tries: attempts in a row that bring nothing new.
         wait: seconds before the second attempt; doubled for each further one.
         longest: seconds, of all waits.
@@ -115,8 +110,11 @@ def open_body(
         with _open_file(place) as stream:
             yield _file_body(stream, place, start, validator)
         return
-    with _open_address(place, start, validator, patience) as response:
-        yield None if response is None else _web_body(response, start, patience)
+    with (
+        Watchdog(patience.stall) as watchdog,
+        _open_address(place, start, validator, patience, watchdog) as response,
+    ):
+        yield None if response is None else _web_body(response, start, patience, watchdog)
 
 
 def _open_file(path: Path) -> BinaryIO:
@@ -146,7 +144,7 @@ def _file_body(stream: BinaryIO, path: Path, start: int, validator: str) -> Body
 
 @contextmanager
 def _open_address(
-    url: str, start: int, validator: str, patience: Patience
+    url: str, start: int, validator: str, patience: Patience, watchdog: Watchdog
 ) -> Iterator[HTTPResponse | None]:
     headers = {"User-Agent": f"fss-bench/{__version__}", "Accept-Encoding": "identity"}
     if start:
@@ -154,9 +152,10 @@ def _open_address(
         if validator:
             headers["If-Range"] = validator
     try:
-        response = _opener().open(request.Request(url, headers=headers), timeout=patience.stall)
+        opener = web_opener(watchdog)
+        response = opener.open(request.Request(url, headers=headers), timeout=patience.stall)
     except HTTPError as error:
-        with error:
+        with closing(error):
             if error.code == 416:
                 yield None
                 return
@@ -166,11 +165,21 @@ def _open_address(
         text = one_line(reason) if isinstance(reason, BaseException) else str(reason)
         raise InterruptedTransferError(text) from error
     with response:
+        _rest(watchdog)
         if response.headers.get_content_type() == "text/html":
             raise RefusedTransferError(f"{url} answers with a web page, not with the file")
         if response.status not in (200, 206):
             raise RefusedTransferError(f"{url} answers with status {response.status}")
+        if not _is_plain(url, response.headers.get("Content-Encoding", "")):
+            raise RefusedTransferError(f"{url} answers with an encoded file, not with its bytes")
         yield response
+
+
+def _is_plain(url: str, encoding: str) -> bool:
+    """Whether what comes is the file; old servers call the packing of a .tgz its encoding."""
+    encoding = encoding.strip().lower()
+    packed = urlsplit(url).path.endswith((".tgz", ".gz")) and encoding in ("gzip", "x-gzip")
+    return packed or encoding in ("", "identity")
 
 
 def _refusal(url: str, error: HTTPError) -> Exception:
@@ -181,61 +190,38 @@ def _refusal(url: str, error: HTTPError) -> Exception:
     return RefusedTransferError(f"{url} answers with status {error.code} {error.reason}")
 
 
-class _Redirects(request.HTTPRedirectHandler):
-    """Follows to http and https, and from https to https only."""
-
-    def redirect_request(
-        self,
-        req: request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: HTTPMessage,
-        newurl: str,
-    ) -> request.Request | None:
-        scheme = urlsplit(newurl).scheme
-        if scheme != "https" and scheme != req.type:
-            fp.close()
-            raise RefusedTransferError(
-                f"{req.full_url} redirects to {printable(newurl)[:200]}, which is not followed"
-            )
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _opener() -> request.OpenerDirector:
-    """Of what Python's own opener can, without files, FTP and inline data."""
-    opener = request.OpenerDirector()
-    for handler in (
-        request.ProxyHandler(),
-        request.UnknownHandler(),
-        request.HTTPHandler(),
-        request.HTTPSHandler(),
-        request.HTTPDefaultErrorHandler(),
-        request.HTTPErrorProcessor(),
-        _Redirects(),
-    ):
-        opener.add_handler(handler)
-    return opener
-
-
-def _web_body(response: HTTPResponse, asked: int, patience: Patience) -> Body:
+def _web_body(response: HTTPResponse, asked: int, patience: Patience, watchdog: Watchdog) -> Body:
     # weak tags may stay when bytes change
     tag = response.headers.get("ETag", "")
     validator = tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
-    start, total = 0, response.length
+    start, total, length = 0, response.length, response.length
     if response.status == 206:
-        pattern = r"bytes (\d+)-\d+/(\d+|\*)"
+        pattern = r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)"
         found = re.fullmatch(pattern, response.headers.get("Content-Range", ""))
-        if found is None or int(found[1]) != asked:
+        part = int(found[2]) - asked + 1 if found and int(found[1]) == asked else None
+        if found is None or part is None or length not in (None, part):
             raise InterruptedTransferError("another part of the file came than was asked for")
-        start, total = asked, int(found[2]) if found[2] != "*" else None
-    return Body(start, total, validator, _chunks(response, patience))
+        start, total, length = asked, int(found[3]) if found[3] != "*" else None, part
+    chunks = _chunks(response, patience, watchdog)
+    return Body(start, total, validator, _whole(chunks, length))
 
 
-def _chunks(response: HTTPResponse, patience: Patience) -> Iterator[bytes]:
+def _whole(chunks: Iterator[bytes], length: int | None) -> Iterator[bytes]:
+    """Bytes as they come, which must be as many as was said, if it was."""
+    received = 0
+    for chunk in chunks:
+        received += len(chunk)
+        if length is not None and received > length:
+            raise InterruptedTransferError("more came than was said")
+        yield chunk
+    if length is not None and received < length:
+        raise InterruptedTransferError("the connection ended early")
+
+
+def _chunks(response: HTTPResponse, patience: Patience, watchdog: Watchdog) -> Iterator[bytes]:
     received, since = 0, time.monotonic()
     try:
-        while chunk := response.read1(CHUNK):  # what is there: nothing waits for a full chunk
+        while chunk := _read(response, watchdog):
             yield chunk
             received += len(chunk)
             if (seconds := time.monotonic() - since) > patience.stall:
@@ -243,4 +229,18 @@ def _chunks(response: HTTPResponse, patience: Patience) -> Iterator[bytes]:
                     raise InterruptedTransferError("hardly anything came")
                 received, since = 0, time.monotonic()
     except (HTTPException, OSError, ValueError) as error:
+        raise InterruptedTransferError(one_line(error)) from error
+
+
+def _read(response: HTTPResponse, watchdog: Watchdog) -> bytes:
+    watchdog.start()
+    chunk = response.read1(CHUNK)  # what is there: nothing waits for a full chunk
+    watchdog.rest()
+    return chunk
+
+
+def _rest(watchdog: Watchdog) -> None:
+    try:
+        watchdog.rest()
+    except TimeoutError as error:
         raise InterruptedTransferError(one_line(error)) from error

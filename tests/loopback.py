@@ -2,6 +2,7 @@
 
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -96,6 +97,23 @@ def trickle(handler: Handler) -> None:
         handler.wfile.write(content[i : i + 1])
         if handler.server.closing.wait(0.05):
             return
+
+
+DRIPS = 20.0
+"""Seconds for which `drip` goes on."""
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def drip(drop: bytes, first: bytes = b"") -> Answer:
+    """Send the same again and again, never too slow for a single read."""
+
+    def answer(handler: Handler) -> None:
+        end = time.monotonic() + DRIPS
+        handler.wfile.write(first)
+        while time.monotonic() < end and not handler.server.closing.wait(0.02):
+            handler.wfile.write(drop)
+
+    return answer
 
 
 def ignore_range(handler: Handler) -> None:

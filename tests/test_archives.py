@@ -238,6 +238,13 @@ def test_too_many_members(
     assert "holds more than 10 members" in refusal(content, tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_folders_in_folders(make: Callable[[Entries], bytes], tmp_path: Path, kind: str) -> None:
+    deep = "/".join("a" * 51)
+    assert "holds a path of 51 parts, a/a/a" in refusal(make([(deep, kind)]), tmp_path)
+    assert len(unpacked(make([(deep[2:], kind)]), tmp_path)) == 50
+
+
 def test_a_size_below_zero_ends(tmp_path: Path) -> None:
     content = bytearray(tar([("a", "file"), ("b", "file")]))
     content[124:136] = b"\xff" * 4 + struct.pack(">q", -512)

@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.request import Request
 
 import loopback
 import pytest
 
-from fss_bench import downloading, transfer
+from fss_bench import downloading, web_opener
 from fss_bench.downloading import download
 from fss_bench.errors import FetchError
 from fss_bench.source import SourceFile
@@ -240,6 +241,130 @@ def test_a_range_that_was_not_asked_for(server: loopback.Server, target: Path) -
 
 
 @pytest.mark.parametrize(
+    "answer",
+    [
+        loopback.drip(b"HTTP/1.1 100 Continue\r\n\r\n"),
+        loopback.drip(b"x", b"HTTP/1.1 200 OK\r\nX: "),
+        loopback.drip(b"A: b\r\n", loopback.CHUNKED + b"5\r\n" + CONTENT[:5] + b"\r\n0\r\n"),
+        loopback.drip(b"x", loopback.CHUNKED + b"5;"),
+        loopback.drip(b"x", b"HTTP/1.1 302 Found\r\nLocation: /file.bin\r\n\r\n"),
+    ],
+    ids=["continue", "head", "trailer", "extension", "redirect"],
+)
+def test_no_step_takes_for_ever(
+    server: loopback.Server, target: Path, answer: loopback.Answer
+) -> None:
+    server.script = [answer]
+    began = time.monotonic()
+    download(published(server), target, patience=QUICK)
+    assert target.read_bytes() == CONTENT
+    assert time.monotonic() - began < loopback.DRIPS / 2
+
+
+def test_a_slow_disk_is_no_slow_server(server: loopback.Server, target: Path) -> None:
+    seen: list[int] = []
+
+    def slow(done: int, _: int | None) -> None:
+        if not seen:
+            time.sleep(3 * QUICK.stall)
+        seen.append(done)
+
+    download(published(server), target, patience=QUICK, progress=slow)
+    assert len(server.asked) == 1
+
+
+def part_of_another(total: int | None, **headers: str) -> loopback.Answer:
+    """Answer for any range, whatever the client has, with other bytes."""
+
+    def answer(handler: loopback.Handler) -> None:
+        start = int((handler.headers["Range"] or "bytes=0-")[6:-1])
+        end = total or SIZE
+        said = f"bytes {start}-{end - 1}/{total or '*'}"
+        handler.head(206, end - start, Content_Range=said, **headers)
+        handler.wfile.write(bytes(end - start))
+
+    return answer
+
+
+@pytest.mark.parametrize("tag", ['"two"', ""])
+@pytest.mark.parametrize("total", [SIZE, SIZE + 10, None])
+def test_a_server_that_ignores_tags_mixes_nothing(
+    server: loopback.Server, target: Path, tag: str, total: int | None
+) -> None:
+    facts = {"ETag": tag} if tag else {}
+    server.script = [loopback.cut(100_000), part_of_another(total, **facts)]
+    download(unknown(server), target, patience=QUICK)
+    assert target.read_bytes() == CONTENT
+    assert ranges(server) == [None, "bytes=100000-", None]
+
+
+def test_another_total_under_the_same_tag_is_another_file(
+    server: loopback.Server, target: Path
+) -> None:
+    server.script = [loopback.cut(100_000), part_of_another(SIZE + 10, ETag='"one"')]
+    download(unknown(server), target, patience=QUICK)
+    assert target.read_bytes() == CONTENT
+
+
+def test_without_a_tag_nothing_is_resumed_at_once(server: loopback.Server, target: Path) -> None:
+    server.etag = ""
+    server.script = [loopback.cut(100_000)]
+    download(unknown(server), target, patience=QUICK)
+    assert ranges(server) == [None, None]
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_rest_of_unknown_total_that_is_cut(server: loopback.Server, target: Path) -> None:
+    def rest(handler: loopback.Handler) -> None:
+        said = f"bytes 100000-{SIZE - 1}/*"
+        handler.head(206, length, Content_Range=said, ETag=server.etag)
+        handler.wfile.write(CONTENT[100_000:200_000])
+
+    for length in (SIZE - 100_000, None):
+        server.script = [loopback.cut(100_000), rest]
+        server.asked.clear()
+        place = target.with_name(str(length))
+        download(unknown(server), place, patience=QUICK)
+        assert place.read_bytes() == CONTENT
+        assert ranges(server) == [None, "bytes=100000-", "bytes=200000-"]
+
+
+def test_a_rest_that_is_longer_than_said(server: loopback.Server, target: Path) -> None:
+    def rest(handler: loopback.Handler) -> None:
+        handler.head(206, None, Content_Range=f"bytes 100000-100009/{SIZE}", ETag=server.etag)
+        handler.wfile.write(bytes(20))
+
+    server.script = [loopback.cut(100_000), rest]
+    download(unknown(server), target, patience=QUICK)
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_total_once_known_is_not_forgotten(server: loopback.Server, target: Path) -> None:
+    def half(handler: loopback.Handler) -> None:
+        handler.head(200, None, ETag=server.etag)
+        handler.wfile.write(CONTENT[: SIZE // 2])
+
+    server.script = [loopback.cut(100_000), half]
+    download(unknown(server), target, patience=QUICK)
+    assert target.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip"])
+def test_an_encoded_file_is_refused(server: loopback.Server, target: Path, encoding: str) -> None:
+    server.always = loopback.say(SIZE, Content_Encoding=encoding)
+    assert "answers with an encoded file" in refusal(unknown(server), target)
+    assert len(server.asked) == 1
+    server.always = loopback.say(SIZE, Content_Encoding="Identity")
+    download(unknown(server), target, patience=QUICK)
+
+
+def test_the_packing_of_an_archive_is_no_encoding(server: loopback.Server, target: Path) -> None:
+    server.always = loopback.say(SIZE, Content_Encoding="x-gzip")
+    download(replace(unknown(server), url=f"{server.url}/file.tgz"), target, patience=QUICK)
+    assert target.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
     "hashes", [{"sha256": SHA256}, {"sha256": SHA256[:8]}, {"md5": MD5}, {"md5": MD5[:6]}]
 )
 def test_other_bytes_are_not_kept(
@@ -315,10 +440,10 @@ def test_redirects_are_followed_to_the_web_only(
 
 
 def test_https_never_becomes_http() -> None:
-    asked = transfer.request.Request("https://host/file")
-    follow = transfer._Redirects().redirect_request
+    asked = Request("https://host/file")
+    follow = web_opener.Redirects().redirect_request
     headers: Any = {}
-    with pytest.raises(transfer.RefusedTransferError, match="which is not followed"):
+    with pytest.raises(web_opener.RefusedTransferError, match="which is not followed"):
         follow(asked, io.BytesIO(), 302, "", headers, "http://host/file")
     assert follow(asked, io.BytesIO(), 302, "", headers, "https://other/file").full_url.endswith(
         "/file"

@@ -264,8 +264,49 @@ def test_lists_that_cannot_be_read_are_fetched_again(mirror: Path) -> None:
     assert "fewshot_data.zip, size not published: not here" in done.stdout
 
 
+def test_a_damaged_first_fetch_is_not_recorded(mirror: Path) -> None:
+    published, record = (
+        mirror / "fewshot_data.zip",
+        Path("FSS-1000/archives/fewshot_data.zip.sha256"),
+    )
+    good = published.read_bytes()
+    published.write_bytes(good.replace(JPG, bytes(len(JPG))))
+    text = complaint_after("data", "fetch", "fss1000", "--mirror", mirror)
+    assert "fewshot_data.zip is damaged" in text
+    assert text.endswith("remove it and fetch it again")
+    Path("FSS-1000/archives/fewshot_data.zip").unlink()
+    published.write_bytes(good)
+    fss_bench("data", "fetch", "fss1000", "--mirror", mirror, "--quiet")
+    assert record.read_text().split() == [hashlib.sha256(good).hexdigest(), "fewshot_data.zip"]
+    shutil.rmtree("FSS-1000/cat")
+    Path("FSS-1000/archives/fewshot_data.zip").unlink()
+    published.write_bytes(good + b"more")
+    text = complaint_after("data", "fetch", "fss1000", "--mirror", mirror)
+    assert "as at its first fetch" in text
+
+
+def test_archives_may_be_on_another_disk(
+    mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, root = tmp_path / "disk", tmp_path / "FSS-1000"
+    for folder in (disk, root):
+        folder.mkdir()
+    (root / "archives").symlink_to(disk)
+    rename = Path.rename
+
+    def within_a_disk(self: Path, target: Path) -> Path:
+        if self.resolve().is_relative_to(disk) != target.resolve().is_relative_to(disk):
+            raise OSError(18, "Invalid cross-device link")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", within_a_disk)
+    fss_bench("data", "fetch", "fss1000", "--mirror", mirror, "--quiet")
+    assert tree(root / "cat") == ["1.jpg", "1.png"]
+    assert (disk / "fewshot_data.zip").is_file()
+
+
 def test_a_killed_unpacking_is_cleared_away(mirror: Path) -> None:
-    left = Path("FSS-1000/archives/.fewshot_data.zip.making/cat")
+    left = Path("FSS-1000/.fewshot_data.zip.making/cat")
     left.mkdir(parents=True)
     (left / "half.jpg").write_bytes(b"")
     fss_bench("data", "fetch", "fss1000", "--mirror", mirror, "--quiet")
