@@ -4,12 +4,10 @@ All specs are known before the first pixel is read, so the plan says for every s
 new, and what will ever be made of them.
 """
 
-import sys
 import time
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from multiprocessing import AuthenticationError
 from typing import Any
 
 import numpy as np
@@ -26,6 +24,7 @@ from fss_bench.errors import FssBenchError
 from fss_bench.geometry import place_image, place_mask, place_target
 from fss_bench.items import Item, Want
 from fss_bench.protocols import PROTOCOLS, EvaluationProtocol
+from fss_bench.workers import loading_worker
 
 
 @dataclass(frozen=True)
@@ -240,22 +239,12 @@ def load_steps(loader: EpisodeLoader, workers: int) -> Iterator[tuple[Step, Step
         num_workers=workers,
         collate_fn=_as_is,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_hush,
+        worker_init_fn=loading_worker,
     )
     for step, data in zip(loader.steps, batches, strict=True):
         if data.error is not None:
             raise FssBenchError(data.error)
         yield step, data
-
-
-def _hush(_: int) -> None:
-    """Let a worker print nothing when the main process goes away in the middle of a hand-over."""
-    sys.excepthook = _print_faults
-
-
-def _print_faults(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-    if not issubclass(kind, (EOFError, OSError, AuthenticationError, KeyboardInterrupt)):
-        sys.__excepthook__(kind, error, trace)
 
 
 def _as_is(data: Any) -> Any:

@@ -113,6 +113,7 @@ def _run(
     with log.open("w", encoding="utf-8") as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
+    multiprocessing.set_start_method("fork", force=True)  # as it is outside of this server
     import torch
 
     torch.set_num_threads(1)
