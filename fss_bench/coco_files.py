@@ -39,6 +39,7 @@ def read_annotations(file: Path) -> CocoAnnotations:
     """
     try:
         data = json.loads(file.read_bytes())
+        _check_ids(data)
         order = [category["id"] for category in data["categories"]]
         names = {i: str(c["name"]) for i, c in enumerate(data["categories"], start=1)}
         sizes = [(str(i["file_name"]), int(i["height"]), int(i["width"])) for i in data["images"]]
@@ -60,6 +61,21 @@ def read_annotations(file: Path) -> CocoAnnotations:
         ) from error
     class_ids = {category: class_id for class_id, category in enumerate(order, start=1)}
     return CocoAnnotations(names, images, instances, class_ids, findings)
+
+
+def _check_ids(data: Mapping[str, Any]) -> None:
+    """Raise ValueError unless ids that others are looked up by are whole numbers or texts."""
+    for part, field in (("images", "id"), ("categories", "id"), ("annotations", "category_id")):
+        for entry in data[part]:
+            if field in entry and not _is_id(entry[field]):
+                told = f"{field} {entry[field]!r} in {part} is no whole number and no text"
+                raise ValueError(told)
+
+
+def _is_id(value: object) -> bool:
+    if isinstance(value, float):
+        return value.is_integer()
+    return isinstance(value, int | str) and not isinstance(value, bool)
 
 
 def _findings(

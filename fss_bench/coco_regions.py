@@ -8,6 +8,9 @@ from pycocotools import mask as rle_tools
 
 FARTHEST = 1e6
 """Px; a corner beyond it is a mistake."""
+LONGEST = 1e7
+"""Px around a polygon: pycocotools takes tens of bytes for each, and ends the process when none
+are left or a count overflows."""
 
 
 def run_lengths(segmentation: Any, height: int, width: int) -> Any:
@@ -25,6 +28,8 @@ def run_lengths(segmentation: Any, height: int, width: int) -> Any:
             raise ValueError("a corner a million pixels away, or not a number")
         if any(len(xy) % 2 for xy in segmentation):
             raise ValueError("a polygon of an odd number of coordinates")
+        if (length := max(map(_perimeter, segmentation))) > LONGEST:
+            raise ValueError(f"a polygon that is {length:.0f} px around, more than {LONGEST:.0f}")
         return rle_tools.merge(rle_tools.frPyObjects(segmentation, height, width))
     rows, columns = segmentation["size"]
     if (rows, columns) != (height, width):
@@ -38,6 +43,12 @@ def run_lengths(segmentation: Any, height: int, width: int) -> Any:
     if isinstance(counts, list):
         return rle_tools.frPyObjects(segmentation, height, width)
     return segmentation
+
+
+def _perimeter(polygon: Sequence[float]) -> float:
+    """Px around a polygon, a diagonal step as long as a straight one."""
+    corners = np.asarray(polygon, dtype=float).reshape(-1, 2)
+    return float(np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1).sum())
 
 
 def lengths_of(code: str | bytes) -> list[int]:

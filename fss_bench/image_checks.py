@@ -3,18 +3,15 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from struct import error as StructError
 
 from PIL import Image
 
 from fss_bench.errors import DatasetError
 from fss_bench.image_lists import Finding
-from fss_bench.images import UNREADABLE
+from fss_bench.images import FORMATS, UNREADABLE
 
 ORIENTATION = 0x0112
 """The EXIF tag; 1 is upright."""
-DAMAGED = (*UNREADABLE, TypeError, LookupError, EOFError, StructError)
-"""What Pillow raises when it counts frames."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +42,10 @@ def picture_remarks(files: Sequence[Path], root: Path | None) -> Iterator[Findin
                 grave=False,
             )
     try:
-        with Image.open(files[0]) as picture:
+        with Image.open(files[0], formats=FORMATS) as picture:
             turned = picture.getexif().get(ORIENTATION, 1)
             frames = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
-    except DAMAGED:
+    except UNREADABLE:
         return
     if turned not in (0, 1):
         yield Finding(

@@ -2,23 +2,27 @@
 
 from io import BytesIO
 from pathlib import Path
+from struct import error as StructError
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from fss_bench.errors import DatasetError, one_line
 
 IGNORE = 255
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 """Files of a folder that are taken for pictures."""
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+"""By content, JPEG with MPO: Pillow would pass others, such as EPS, to programs outside."""
 MOST_PIXELS = 89_478_485
 """Of a picture that is read: Pillow's limit, from which on it warns of a decompression bomb."""
 UNREADABLE = (
-    *(OSError, SyntaxError, ValueError, Image.DecompressionBombError),
+    *(OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError),
+    *(RuntimeError, StructError, Image.DecompressionBombError),
     Image.DecompressionBombWarning,  # where warnings are errors
 )
-"""What Pillow raises for a file that is damaged or no picture."""
+"""What Pillow raises for a file that is damaged, no picture, or none of `FORMATS`."""
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -90,12 +94,16 @@ def png_bytes(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def decode(path: Path) -> Image.Image:
-    """A picture read to its end.
+    """A picture of one of `FORMATS`, read to its end.
 
     Raises:
         Exception: one of `UNREADABLE`.
     """
-    with Image.open(path) as picture:
+    try:
+        opened = Image.open(path, formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"by its content it is none of {', '.join(FORMATS)}") from error
+    with opened as picture:
         if picture.width * picture.height > MOST_PIXELS:
             raise ValueError(
                 f"{picture.width}x{picture.height} are more than {MOST_PIXELS} pixels: cut it up"

@@ -6,6 +6,7 @@ MathWorks, MAT-File Format, chapter 1. Not through scipy: a wrong byte in a file
 
 import zlib
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from struct import error as StructError
 from struct import unpack_from
@@ -14,7 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 LARGEST = 1 << 26
-"""Bytes that a file may unpack to; SBD's are a hundred times smaller."""
+"""Bytes that a file may unpack to, in all; SBD's are a hundred times smaller."""
+LONGEST_NAME, MOST_FIELDS = 64, 256
+"""Characters of a field's name, with the null; fields of a struct, of which SBD's have three."""
+MOST_SIZES = 16
+"""Numbers of which a header element, such as a shape, consists."""
 UINT8_DATA, MATRIX, COMPRESSED = 2, 14, 15
 """Kinds of elements."""
 STRUCT, UINT8 = 2, 9
@@ -38,10 +43,13 @@ def read_field(file: Path, variable: str, field: str) -> NDArray[np.uint8]:
     content = file.read_bytes()
     if len(content) > LARGEST or content[124:128] != b"\x00\x01IM":
         raise ValueError("not a MATLAB file of level 5")
+    left = LARGEST
     try:
         for kind, data in _elements(content[128:]):
             if kind == COMPRESSED:
-                kind, data = next(_elements(_unpacked(data)), (0, b""))
+                unpacked = _unpacked(data, left)
+                left -= len(unpacked)
+                kind, data = next(_elements(unpacked), (0, b""))
             if kind == MATRIX and _name(data) == variable:
                 return _uint8(_field(data, field))
     except (StructError, zlib.error, UnicodeDecodeError, IndexError) as error:
@@ -63,28 +71,26 @@ def _elements(data: bytes) -> Iterator[Element]:
         place = start + size + (-(start + size) % 8 if kind != COMPRESSED else 0)
 
 
-def _unpacked(data: bytes) -> bytes:
+def _unpacked(data: bytes, most: int) -> bytes:
     stream = zlib.decompressobj()
-    unpacked = stream.decompress(data, LARGEST)
-    if not stream.eof:
+    unpacked = stream.decompress(data, most + 1)  # 0 would be without end
+    if not stream.eof or len(unpacked) > most:
         raise ValueError("damaged, or larger than any map")
     return unpacked
 
 
 def _name(matrix: bytes) -> str:
-    parts = [data for _, data in zip(range(3), _elements(matrix), strict=False)]
-    return parts[2][1].decode("ascii")
+    return list(islice(_elements(matrix), 3))[2][1].decode("ascii")
 
 
 def _field(matrix: bytes, name: str) -> bytes:
     """The matrix of a struct's field."""
-    flags, shape, _, length, names, *values = _elements(matrix)
+    flags, shape, _, length, names, *values = islice(_elements(matrix), 5 + MOST_FIELDS)
     if flags[1][0] != STRUCT or _numbers(shape) != [1, 1]:
         raise ValueError("its variable is no struct")
-    size = _numbers(length)[0]
-    if size <= 0:
-        raise ValueError("damaged: names of no length")
-    text = names[1]
+    size, text = _numbers(length)[0], names[1]
+    if not 1 <= size <= LONGEST_NAME or len(text) > size * MOST_FIELDS:
+        raise ValueError(f"damaged: names of {size} characters, {len(text)} in all")
     fields = [text[i : i + size].split(b"\0")[0].decode() for i in range(0, len(text), size)]
     if name not in fields:
         raise ValueError(f"no field {name} in it")
@@ -95,7 +101,7 @@ def _field(matrix: bytes, name: str) -> bytes:
 
 
 def _uint8(matrix: bytes) -> NDArray[np.uint8]:
-    flags, shape, _, (kind, data), *_ = _elements(matrix)
+    flags, shape, _, (kind, data) = islice(_elements(matrix), 4)
     sizes = _numbers(shape)
     if flags[1][0] != UINT8 or kind != UINT8_DATA or len(sizes) != 2:
         raise ValueError(f"{sizes} numbers that are not all of uint8")
@@ -106,4 +112,6 @@ def _uint8(matrix: bytes) -> NDArray[np.uint8]:
 
 def _numbers(element: Element) -> Sequence[int]:
     _, data = element
+    if len(data) > 4 * MOST_SIZES:
+        raise ValueError(f"damaged: {len(data)} bytes of sizes")
     return list(unpack_from(f"<{len(data) // 4}i", data))

@@ -39,6 +39,8 @@ def _stranger(content: dict[str, Any]) -> None:
 
 
 ALL = HEIGHT * WIDTH
+ZIGZAG = [999_999.0, 999_999.0, -999_999.0, -999_999.0] * 3
+"""Edges of 2,000,000 px; of tens of thousands pycocotools ends the process."""
 CHANGES: dict[str, tuple[str, Change, str]] = {
     "image id twice": ("image id", _same("images", "id"), "problem"),
     "category id twice": ("category id", _same("categories", "id"), "problem"),
@@ -75,6 +77,7 @@ CHANGES: dict[str, tuple[str, Change, str]] = {
     "polygon of NaN": ("not a number", _region(box(0, float("nan"))), "problem"),
     "polygon of two corners": ("cannot be decoded", _region([[0, 0, 5, 5]]), "problem"),
     "polygon of seven numbers": ("odd number", _region([[0, 0, 5, 0, 5, 5, 1]]), "problem"),
+    "polygon of many long edges": ("px around", _region([ZIGZAG]), "problem"),
     "polygon of texts": ("cannot be decoded", _region([["a"] * 6]), "problem"),
     "polygons nested deeper": ("cannot be decoded", _region([[[0, 0, 5, 0, 5, 5]]]), "problem"),
     "no region": ("no polygon", _region([]), "problem"),
@@ -92,6 +95,16 @@ CHANGES: dict[str, tuple[str, Change, str]] = {
     "code that is not ASCII": ("cannot be decoded", _code("é"), "problem"),
 }
 
+
+def _with(change: Change) -> Callable[[bytes], bytes]:
+    def changed(good: bytes) -> bytes:
+        content = json.loads(good)
+        change(content)
+        return json.dumps(content).encode()
+
+    return changed
+
+
 CONTENTS: dict[str, Callable[[bytes], bytes]] = {
     "truncated": lambda good: good[: len(good) // 2],
     "empty": lambda good: b"",
@@ -103,6 +116,11 @@ CONTENTS: dict[str, Callable[[bytes], bytes]] = {
     "with a number of 5,000 digits": lambda good: good.replace(
         b'"height": 12', b'"height": ' + b"9" * 5000
     ),
+    "with a category id that is a list": _with(_first("categories", id=[1])),
+    "with a list for an annotation's category": _with(_first("annotations", category_id=[1])),
+    "with an image id that is null": _with(_first("images", id=None)),
+    "with an image id that is true": _with(_first("images", id=True)),
+    "with an image id that is 1.5": _with(_first("images", id=1.5)),
 }
 
 

@@ -120,6 +120,7 @@ def _odd_samples() -> bytes:
     return content.replace(samples, struct.pack("<HHIH", 277, 3, 1, 255))
 
 
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\nshowpage\n%%EOF\n"
 GOOD = _saved(Image.fromarray(photograph()), "PNG")
 BAD_PICTURES: dict[str, tuple[str, Make, str]] = {
     "truncated": ("cannot be read", _damaged(GOOD[: len(GOOD) // 2]), "problem"),
@@ -129,6 +130,8 @@ BAD_PICTURES: dict[str, tuple[str, Make, str]] = {
     "of 100 megapixels": ("cut it up", _damaged(bomb(10_000, 10_000)), "problem"),
     "with a packed comment of 64 MB": ("cannot be read", _damaged(text_bomb()), "problem"),
     "of 255 samples a pixel": ("cannot be read", _damaged(_odd_samples()), "problem"),
+    "EPS by content": ("it is none of JPEG", _damaged(EPS), "problem"),
+    "DDS by content": ("it is none of JPEG", _damaged(b"DDS " + bytes(300)), "problem"),
     "of floats": ("brightest value is not known", _damaged(_float()), "problem"),
     "of 16 bits (PNG)": (READ, lambda: _sixteen("PNG"), ""),
     "of 16 bits (TIFF)": (READ, lambda: _sixteen("TIFF"), ""),

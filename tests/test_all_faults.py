@@ -207,7 +207,7 @@ def test_own_coco_annotations(tmp_path: Path) -> None:
     (root / "annotations.json").write_text(json.dumps(content))
     (root / "images" / "c2_2.png").write_bytes(b"")
     Image.new("RGB", (WIDTH, HEIGHT + 1)).save(root / "images" / "c2_1.png")
-    more = ("category name 'dog'", "cannot identify image file", "width x height")
+    more = ("category name 'dog'", "it is none of JPEG", "width x height")
     check(verify("folder", root), (*problems, *more), notes)
 
 

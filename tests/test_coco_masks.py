@@ -27,7 +27,7 @@ def polygon(left: int, top: int, right: int, bottom: int) -> list[list[int]]:
     return [[left, top, right, top, right, bottom, left, bottom]]
 
 
-def annotation(category: int, segmentation: Any, **more: Any) -> Json:
+def annotation(category: int | str, segmentation: Any, **more: Any) -> Json:
     found = {"id": 5, "image_id": 1, "category_id": category, "segmentation": segmentation}
     return {**found, "iscrowd": 0, **more}
 
@@ -210,6 +210,8 @@ def without(part: str) -> Json:
         json.dumps({**coco_file(), "images": {"1": "a.jpg"}}),
         json.dumps({**coco_file(), "categories": [{"id": 1}]}),
         json.dumps({**coco_file(), "annotations": [{"id": 1}]}),
+        json.dumps({**coco_file(), "annotations": ["category_id"]}),
+        json.dumps({**coco_file(), "annotations": [7]}),
     ],
 )
 def test_a_file_of_another_form_is_refused(tmp_path: Path, content: str, refusal: Refusal) -> None:
@@ -259,6 +261,8 @@ def test_an_unknown_category_is_refused(reader: MakeReader, refusal: Refusal) ->
         ({"size": [10, 10]}, "counts"),
         ([[0, 0, 1e9, 0, 1e9, 1e9]], "a million pixels away"),
         ([[0, 0, float("nan"), 0, 5, 5]], "not a number"),
+        ([[999_999, 999_999, -999_999, -999_999] * 3], "11999988 px around, more than 10000000"),
+        ([[0, 0, 5, 0, 5, 5], [0, 0, 9e5, 0] * 6], "px around"),
         ([[0, 0, 5, 0]], "cannot be decoded"),
         ([[]], "cannot be decoded"),
         ([0, 0, 5, 0, 5, 5], "cannot be decoded"),
@@ -278,6 +282,36 @@ def test_a_region_that_fits_no_image_is_refused(
 
 def test_a_polygon_may_reach_over_the_edge(reader: MakeReader) -> None:
     assert pixels(reader(annotation(BIG, polygon(-50, -50, 5, 5)))) == {0: 75, 1: 25}
+
+
+@pytest.mark.parametrize("value", [None, True, 1.5, [1], {}])
+@pytest.mark.parametrize(
+    ("part", "field"),
+    [("images", "id"), ("categories", "id"), ("annotations", "category_id")],
+)
+def test_an_id_that_is_none_is_refused(
+    tmp_path: Path, part: str, field: str, value: object, refusal: Refusal
+) -> None:
+    content = coco_file(annotation(BIG, polygon(0, 0, 5, 5)))
+    content[part][0][field] = value
+    file = tmp_path / "instances.json"
+    file.write_text(json.dumps(content))
+    text = refusal(lambda: read_annotations(file))
+    assert f"{field} {value!r} in {part} is no whole number and no text" in text
+
+
+def test_texts_are_ids(tmp_path: Path) -> None:
+    content = coco_file(annotation("big", polygon(0, 0, 6, 10), image_id="one"))
+    content["images"][0]["id"], content["categories"][0]["id"] = "one", "big"
+    file = tmp_path / "instances.json"
+    file.write_text(json.dumps(content))
+    reader = CocoReader(file, tmp_path, "later", "ignore", lambda info: info["file_name"])
+    assert pixels(reader) == {0: 40, 1: 60}
+
+
+def test_a_polygon_may_be_a_thousand_times_around_a_large_picture(reader: MakeReader) -> None:
+    there_and_back = [0, 0, 0, 10, 6, 10, 6, 0] + [0, 0, 4000, 0] * 1000
+    assert pixels(reader(annotation(BIG, [there_and_back])))[1] >= 60
 
 
 def test_counts_keep_the_masks_as_codes(reader: MakeReader) -> None:

@@ -1,18 +1,27 @@
 """Reading photographs and masks: however they are stored, and whatever is wrong with them."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+from struct import error as StructError
 
 import numpy as np
 import pytest
-from PIL import Image
+from bad_pictures import EPS
+from PIL import EpsImagePlugin, Image, ImageFile
 
-from fss_bench.images import read_binary_mask, read_image, read_label_map, write_png
+from fss_bench.image_checks import picture_remarks
+from fss_bench.images import FORMATS, read_binary_mask, read_image, read_label_map, write_png
 
 Refusal = Callable[[Callable[[], object]], str]
 
 IDS = np.array([[0, 1, 2, 20], [5, 5, 0, 255]], np.uint8)
 READERS = [read_image, read_label_map, read_binary_mask]
+PILLOWS = (
+    *(RuntimeError("frame"), NotImplementedError("kind"), EOFError(), TypeError("none")),
+    *(KeyError("tag"), IndexError("off"), StructError("short"), ZeroDivisionError("none")),
+)
+"""What its decoders may raise for damaged files."""
 
 
 @pytest.fixture
@@ -151,3 +160,50 @@ def test_written_png_is_read_back(tmp_path: Path) -> None:
     colours = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     write_png(tmp_path / "picture.png", colours)
     assert read_image(tmp_path / "picture.png").tolist() == colours.tolist()
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_no_other_program_is_asked_to_read_a_picture(
+    tmp_path: Path,
+    read: Callable[[Path], object],
+    refusal: Refusal,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Pillow would start Ghostscript for EPS, whatever the file's name."""
+    started = tmp_path / "started"
+    (tmp_path / "gs").write_text(f"#!/bin/sh\n: > {started}\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # looked for once a process
+    file = tmp_path / "a.jpg"
+    file.write_bytes(EPS)
+    assert "cannot be read" in refusal(lambda: read(file))
+    assert list(picture_remarks([file], tmp_path)) == []
+    assert not started.exists()
+    with pytest.raises(OSError), Image.open(file) as picture:  # noqa: PT011
+        picture.load()
+    assert started.exists()  # the trap works
+
+
+@pytest.mark.parametrize("kind", [*FORMATS, "MPO"])
+def test_every_format_that_is_promised_is_read(tmp_path: Path, kind: str) -> None:
+    Image.new("L", (3, 2), 255).save(tmp_path / "a.jpg", kind)
+    assert read_image(tmp_path / "a.jpg").tolist() == [[[255] * 3] * 3] * 2
+
+
+@pytest.mark.parametrize("error", PILLOWS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("read", READERS)
+def test_whatever_pillow_raises_is_a_line(
+    photograph: Path,
+    read: Callable[[Path], object],
+    error: Exception,
+    refusal: Refusal,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(self: Image.Image) -> None:
+        raise error
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
+    assert f"{photograph} cannot be read ({type(error).__name__}" in refusal(
+        lambda: read(photograph)
+    )

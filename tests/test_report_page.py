@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bad_pictures import EPS
 from report_pages import HOSTILE, store_grid
 from typer.testing import CliRunner
 
@@ -120,9 +121,7 @@ def test_pictures_are_of_runs_with_predictions_and_data(rows: list[Row]) -> None
     assert Elements(to_html(rows)).all("img") == []
 
 
-def test_data_of_another_tree_give_no_pictures(rows: list[Row], tmp_path: Path) -> None:
-    told: list[str] = []
-    maker = EpisodePictures({"shapes": create_dataset("shapes")}, told.append)
+def run_with_predictions(rows: list[Row]) -> Run:
     (row,) = (
         r
         for r in rows
@@ -131,7 +130,27 @@ def test_data_of_another_tree_give_no_pictures(rows: list[Row], tmp_path: Path) 
         and r.any_run.record["dataset"]["name"] == "shapes"
         and r.any_run.record["shots"] == 1
     )
-    run = row.folds[0]
+    return row.folds[0]
+
+
+@pytest.mark.parametrize("content", [EPS, b"", b"DDS " + bytes(300)], ids=["EPS", "empty", "DDS"])
+def test_a_prediction_that_is_no_picture_is_noted(
+    rows: list[Row], tmp_path: Path, content: bytes
+) -> None:
+    told: list[str] = []
+    maker = EpisodePictures({"shapes": create_dataset("shapes")}, told.append)
+    run = run_with_predictions(rows)
+    (tmp_path / "predictions").mkdir()
+    (tmp_path / "predictions" / "0.png").write_bytes(content)
+    assert maker(Run(run.record, run.metrics, run.episodes, tmp_path), 0) is None
+    assert "a prediction cannot be read" in told[0]
+    assert "it is none of JPEG" in told[0]
+
+
+def test_data_of_another_tree_give_no_pictures(rows: list[Row]) -> None:
+    told: list[str] = []
+    maker = EpisodePictures({"shapes": create_dataset("shapes")}, told.append)
+    run = run_with_predictions(rows)
     other = Run(
         {**run.record, "dataset": {**run.record["dataset"], "fingerprint": "x"}},
         run.metrics,

@@ -1,7 +1,10 @@
 """SBD's `.mat` files become the label maps that everybody uses, to the last pixel."""
 
 import shutil
+import struct
+import tracemalloc
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +23,7 @@ from fss_bench.sbd import convert, read_mat
 
 Refusal = Callable[[Callable[[], object]], str]
 LABELS = np.array([[0, 1, 20], [5, 0, 0]], np.uint8)
+ONE_BY_ONE = struct.pack("<ii", 1, 1)
 BORDERED = np.array([[0, 1, 255], [5, 255, 0]], np.uint8)
 
 
@@ -170,6 +174,62 @@ def test_what_unpacks_to_too_much_is_refused(
     write_mat(tmp_path / "a.mat", np.zeros((200, 200), np.uint8))
     assert (tmp_path / "a.mat").stat().st_size < 5000
     assert "larger than any map" in refusal(lambda: read_mat(tmp_path / "a.mat"))
+
+
+def element(kind: int, data: bytes) -> bytes:
+    return struct.pack("<II", kind, len(data)) + data + bytes(-len(data) % 8)
+
+
+def struct_of_names(length: int, names: bytes, shape: bytes = ONE_BY_ONE, values: int = 0) -> bytes:
+    """A variable `GTcls`, not packed."""
+    flags, name = element(6, struct.pack("<II", 2, 0)), element(1, b"GTcls")
+    fields = element(5, struct.pack("<i", length)) + element(1, names)
+    return element(14, flags + element(5, shape) + name + fields + element(14, b"") * values)
+
+
+def packed_element(content: bytes) -> bytes:
+    data = zlib.compress(content, 9)
+    return struct.pack("<II", 15, len(data)) + data
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: struct_of_names(1, bytes(60 << 20)), "names of 1 characters, 62914560 in all"),
+        (lambda: struct_of_names(0, b""), "names of 0 characters"),
+        (lambda: struct_of_names(-1, b"a"), "names of -1 characters"),
+        (lambda: struct_of_names(65, bytes(65)), "names of 65 characters"),
+        (lambda: struct_of_names(32, bytes(32), bytes(60 << 20)), "62914560 bytes of sizes"),
+        (lambda: struct_of_names(32, bytes(32), values=6 << 20), "no field Segmentation"),
+    ],
+    ids=["many", "none", "negative", "long", "sizes", "values"],
+)
+def test_a_small_file_takes_little_memory(
+    tmp_path: Path, make: Callable[[], bytes], reason: str, refusal: Refusal
+) -> None:
+    """What is unpacked counts a few times, a list of all that is in it dozens of times."""
+    file = tmp_path / "a.mat"
+    file.write_bytes(bytes(124) + b"\x00\x01IM" + packed_element(make()))
+    tracemalloc.start()
+    try:
+        assert reason in refusal(lambda: read_mat(file))
+        assert tracemalloc.get_traced_memory()[1] < 5 * mat_files.LARGEST
+    finally:
+        tracemalloc.stop()
+
+
+def test_all_that_a_file_unpacks_to_is_bounded(
+    tmp_path: Path, refusal: Refusal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mat_files, "LARGEST", 30_000)
+    other = packed_element(element(1, bytes(9_992)))  # 10,000 bytes
+    savemat(tmp_path / "good.mat", {"GTcls": {"Segmentation": LABELS}}, do_compression=True)
+    good = (tmp_path / "good.mat").read_bytes()
+    file = tmp_path / "a.mat"
+    file.write_bytes(good[:128] + other * 2 + good[128:])
+    assert np.array_equal(read_mat(file), LABELS)
+    file.write_bytes(good[:128] + other * 3 + good[128:])
+    assert "larger than any map" in refusal(lambda: read_mat(file))
 
 
 @pytest.mark.parametrize("packed", [True, False])

@@ -16,12 +16,10 @@ from torch.utils.data import Dataset as TorchDataset
 
 from fss_bench.errors import DatasetError, one_line, shorten
 from fss_bench.files import write_text
-from fss_bench.images import read_image
+from fss_bench.images import FORMATS, read_image
 from fss_bench.workers import quiet_worker
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
-"""By content: Pillow would pass others, such as EPS, to programs outside."""
 LARGEST = 89_478_485
 """Pixels: Pillow's own limit, beyond which it warns of a decompression bomb."""
 CHECKED_TOGETHER = 32

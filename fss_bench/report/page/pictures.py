@@ -15,6 +15,7 @@ from fss_bench.annotations import support_annotation
 from fss_bench.dataset import SegDataset, checked_image
 from fss_bench.episodes import EpisodeSpec
 from fss_bench.errors import one_line
+from fss_bench.images import UNREADABLE, decode
 from fss_bench.protocols import EvaluationProtocol
 from fss_bench.report.sheet import overlay, support_picture
 from fss_bench.results import Run
@@ -48,12 +49,11 @@ class EpisodePictures:
         supports = tuple(tuple(map(str, way)) for way in row["supports"])
         spec = EpisodeSpec(index, run.record["fold"], classes, str(row["query"]), supports)
         try:
-            with Image.open(run.path / "predictions" / f"{index}.png") as picture:
-                prediction = np.asarray(picture, dtype=np.uint8)
-        except OSError as error:
+            picture = decode(run.path / "predictions" / f"{index}.png")
+        except UNREADABLE as error:
             self._tell(run, f"a prediction cannot be read ({one_line(error)})")
             return None
-        return _address(_strip(dataset, spec, prediction, run))
+        return _address(_strip(dataset, spec, np.asarray(picture, dtype=np.uint8), run))
 
     def _tell(self, run: Run, why: str) -> None:
         text = f"run {run.record['run_id']} lacks pictures: {why}"
