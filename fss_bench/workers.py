@@ -1,4 +1,4 @@
-"""What processes that load images need: silence, to leave signals to their parent, to end with it."""
+"""What processes that load images need: silence, no signals, and to end with their parent."""
 
 import multiprocessing
 import os
