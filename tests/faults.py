@@ -33,9 +33,9 @@ def logits_not_finite(lab: Lab, number: int, root: Path) -> Outcome:
 
 REFUSED = "one line and status 2, or it is not needed; " + SAME
 FAULTS = (
-    Fault("SIGKILL at a random moment of an evaluation", f"no record is lost; {SAME}", killed, 16),
-    Fault("SIGTERM", f"status 130; {SAME}", partial(stopped, signal.SIGTERM), 16),
-    Fault("Ctrl-C", f"status 130; {SAME}", partial(stopped, signal.SIGINT), 16),
+    Fault("SIGKILL at a random moment of an evaluation", f"no record is lost; {SAME}", killed, 10),
+    Fault("SIGTERM", f"status 130; {SAME}", partial(stopped, signal.SIGTERM), 12),
+    Fault("Ctrl-C", f"status 130; {SAME}", partial(stopped, signal.SIGINT), 12),
     Fault(
         "SIGKILL while leaderboards are written",
         "the old or the new leaderboard; the next update is whole and leaves nothing behind",
@@ -45,7 +45,7 @@ FAULTS = (
     Fault("a file operation fails", REFUSED, operation_fails, 60),
     Fault("a file may not grow", REFUSED, file_too_large, 20),
     Fault("the disk is full", REFUSED, full_disk, 16),
-    Fault("the data vanish in the middle", REFUSED, data_vanishes, 16),
+    Fault("the data vanish in the middle", REFUSED, data_vanishes, 12),
     Fault("one command, four at a time", f"one works, others say so; {SAME}", same_command, 8),
     Fault("six processes index one tree", "one index, one answer", one_index, 8),
     Fault(WRITERS, "the leaderboard of one writer", many_writers, 1),
