@@ -134,6 +134,7 @@ def test_killed_at_any_step_of_storing_a_run_nothing_is_lost(
                 pass
             else:
                 break
+        assert {p.name for p in store.root.iterdir()} <= {"runs", ".partial"}
         store.recover(record)
         found = [run.metrics.miou for run in store.runs()]
         assert found == ([0.25] if kept_before else []), step

@@ -78,6 +78,11 @@ def test_a_class_that_is_not_as_in_the_table_is_found(name: str) -> None:
         check_metrics(wrong, table)
 
 
+def test_a_run_may_be_of_one_episode() -> None:
+    table = episode_table(1, 3, 1)
+    check_metrics(content(table, {"empty_class": "skip", "fb_iou": "fold", "runs": 3}), table)
+
+
 def test_a_class_that_is_left_out_is_found() -> None:
     table = episode_table(1, 12, 1)
     rules = {"empty_class": "skip", "fb_iou": "fold", "runs": 1}

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from pyarrow.parquet import read_metadata
 from torch import Tensor, nn
 
 import fss_bench
@@ -575,3 +576,74 @@ def test_a_fingerprint_is_of_canonical_json_whatever_the_order_of_keys() -> None
     text = b'[{"a":["x"],"b":1.5},2]'
     expected = hashlib.sha256(text).hexdigest()
     assert results.fingerprint({"b": 1.5, "a": (Path("x"),)}, 2) == expected
+
+
+def test_a_byte_of_any_column_that_changed_is_seen(make_run: MakeRun, store: ResultStore) -> None:
+    path = store.write(make_run()).path
+    assert path is not None
+    table = path / "episodes.parquet"
+    whole, group = table.read_bytes(), read_metadata(table).row_group(0)
+    for number in range(group.num_columns):
+        column = group.column(number)
+        start = column.dictionary_page_offset or column.data_page_offset
+        content = bytearray(whole)
+        content[start + column.total_compressed_size - 1] ^= 1  # the last of its last page
+        table.write_bytes(content)
+        with pytest.raises(ResultsError, match="cannot be read"):
+            store.load(path)
+    table.write_bytes(whole)
+    store.load(path)
+
+
+def test_recovering_where_nothing_was_interrupted_changes_nothing(
+    make_run: MakeRun, store: ResultStore
+) -> None:
+    record = make_run().record
+    store.recover(record)
+    assert everything_in(store.root) == set()
+    store.write(make_run())
+    store.partial(record["run_id"]).append(ROWS)
+    before = everything_in(store.root)
+    store.recover(record)
+    assert everything_in(store.root) == before
+
+
+def test_recovering_removes_what_nothing_needs(make_run: MakeRun, store: ResultStore) -> None:
+    record = make_run().record
+    store.write(make_run(0.75))
+    before = everything_in(store.root)
+    for name in ("new/predictions", "old"):
+        left = store.root / ".partial" / f"{record['run_id']}.{name}"
+        left.mkdir(parents=True)
+        (left / "0.png").write_bytes(b"png")
+    store.recover(record)  # there is no unfinished work that the predictions belong to
+    assert everything_in(store.root) == before
+    (run,) = store.runs()
+    assert run.metrics.miou == 0.75
+
+
+def test_a_failure_while_recovering_hides_no_failure_of_writing(
+    make_run: MakeRun, store: ResultStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "write_text", no_space)
+    monkeypatch.setattr(ResultStore, "recover", no_space)
+    with pytest.raises(ResultsError, match=r"cannot write to .*No space left on device"):
+        store.write(make_run())
+
+
+def test_a_record_twice_ends_the_journal(store: ResultStore) -> None:
+    with store.partial("abc") as partial:
+        partial.append([*ROWS[:2], ROWS[1], *ROWS[2:]])
+        assert partial.rows() == ROWS[:2]
+        partial.append(ROWS[2:])
+        assert partial.rows() == ROWS
+
+
+def test_a_journal_that_cannot_be_read_says_why(
+    store: ResultStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store.partial("abc") as partial:
+        partial.append(ROWS)
+        monkeypatch.setattr(Path, "read_bytes", no_space)
+        with pytest.raises(ResultsError, match=r"No space left on device.*the same command again"):
+            partial.rows()
