@@ -22,12 +22,12 @@ from fss_bench.geometry import resize_nearest
 from fss_bench.items import Item, Want, query_item, support_item, wants
 from fss_bench.loading import (
     EpisodeLoader,
-    _print_faults,
     load_square,
     load_steps,
     plan_steps,
 )
 from fss_bench.protocols import PROTOCOLS, EvaluationProtocol
+from fss_bench.workers import _print_faults
 
 STANDARD = PROTOCOLS["standard"]
 
