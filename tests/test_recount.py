@@ -83,6 +83,19 @@ def test_a_run_may_be_of_one_episode() -> None:
     check_metrics(content(table, {"empty_class": "skip", "fb_iou": "fold", "runs": 3}), table)
 
 
+def test_a_protocol_that_does_not_say_how_often_means_once() -> None:
+    table = episode_table(1, 12, 1)
+    found = content(table, {"empty_class": "skip", "fb_iou": "fold", "runs": 1})
+    check_metrics({**found, "protocol": {"empty_class": "skip"}}, table)
+
+
+def test_an_interval_may_reach_to_all_of_it() -> None:
+    table = episode_table(1, 12, 1)
+    found = content(table, {"empty_class": "skip", "fb_iou": "fold", "runs": 1})
+    found["metrics"]["miou_ci95"] = [0.0, 1.0]
+    check_metrics(found, table)
+
+
 def test_a_class_that_is_left_out_is_found() -> None:
     table = episode_table(1, 12, 1)
     rules = {"empty_class": "skip", "fb_iou": "fold", "runs": 1}
